@@ -1,0 +1,1 @@
+"""Connectors that ship with soar, each registered like a stranger's."""

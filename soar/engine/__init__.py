@@ -1,0 +1,1 @@
+"""Intake, worker, interpreter, action protocol, approvals, recorder, sequencer."""

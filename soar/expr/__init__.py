@@ -1,0 +1,1 @@
+"""Pure expressions: JMESPath conditions and `${{ }}` values."""

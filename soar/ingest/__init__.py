@@ -1,0 +1,1 @@
+"""Sources and normalisation: from raw records to Alerts."""

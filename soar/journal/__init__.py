@@ -1,0 +1,1 @@
+"""The journal: Merkle tree, signed notes, leaves, verification; pure."""

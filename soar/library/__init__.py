@@ -1,0 +1,1 @@
+"""Playbooks on disk: load, lint, trigger index, graph."""

@@ -1,0 +1,1 @@
+"""The vocabulary: frozen types and transition tables; no input or output."""

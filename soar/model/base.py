@@ -1,0 +1,44 @@
+"""What every word of the vocabulary shares: frozen, strict about names, canonical bytes."""
+
+from __future__ import annotations
+
+import hashlib
+from datetime import UTC, datetime
+from typing import Any
+
+import rfc8785
+from pydantic import BaseModel, ConfigDict
+
+Json = Any  # str, int, float, bool, None, list, dict of them; a recursive type would cost pydantic dearly
+
+
+class Frozen(BaseModel):
+    """A value: never changed, only replaced. Unknown fields are refused."""
+
+    model_config = ConfigDict(frozen=True, extra="forbid", ser_json_bytes="base64", val_json_bytes="base64")
+
+
+def canonical(value: Json) -> bytes:
+    """Canonical JSON of a value (RFC 8785): equal values give equal bytes, anywhere.
+
+    Raises `ValueError` (`rfc8785.CanonicalizationError`) for what JSON cannot say: NaN, integers beyond 2**53.
+    """
+    return rfc8785.dumps(value)
+
+
+def digest(value: Json) -> str:
+    """SHA-256 over the canonical JSON of a value, in hex."""
+    return hashlib.sha256(canonical(value)).hexdigest()
+
+
+def to_rfc3339(moment: datetime) -> str:
+    """UTC, microseconds, `Z`: one spelling for one instant, ordered as text."""
+    return moment.astimezone(UTC).strftime("%Y-%m-%dT%H:%M:%S.%fZ")
+
+
+def from_rfc3339(text: str) -> datetime:
+    """The inverse of `to_rfc3339`; raises ValueError for anything that is no instant."""
+    moment = datetime.fromisoformat(text)
+    if moment.tzinfo is None:
+        raise ValueError(f"time without a zone: {text!r}")
+    return moment.astimezone(UTC)

@@ -1,0 +1,56 @@
+"""Time and names are passed in, so that tests and simulations own them."""
+
+from __future__ import annotations
+
+import secrets
+import threading
+import time
+from datetime import UTC, datetime
+from typing import Protocol
+
+_CROCKFORD = "0123456789ABCDEFGHJKMNPQRSTVWXYZ"
+
+
+class Clock(Protocol):
+    """Where the time comes from."""
+
+    def now(self) -> datetime:
+        """This instant, in UTC."""
+        ...
+
+
+class Ids(Protocol):
+    """Where names come from."""
+
+    def new(self, kind: str) -> str:
+        """A fresh name such as `run-01JD...`, ordered by time of creation within one process."""
+        ...
+
+
+class SystemClock:
+    """The machine's clock."""
+
+    def now(self) -> datetime:
+        """This instant, in UTC."""
+        return datetime.now(UTC)
+
+
+class UlidSource:
+    """ULIDs (github.com/ulid/spec): 48 bits of milliseconds, 80 random bits, monotonic within a millisecond."""
+
+    def __init__(self) -> None:
+        self._lock = threading.Lock()
+        self._last_ms = 0
+        self._last_random = 0
+
+    def new(self, kind: str) -> str:
+        """A fresh `<kind>-<ULID>`."""
+        with self._lock:
+            now_ms = time.time_ns() // 1_000_000
+            if now_ms > self._last_ms:
+                self._last_ms, self._last_random = now_ms, secrets.randbits(79)
+            else:  # same millisecond, or the clock went back: stay ordered
+                self._last_random += 1
+            value = self._last_ms << 80 | self._last_random
+        text = "".join(_CROCKFORD[value >> shift & 31] for shift in range(125, -1, -5))
+        return f"{kind}-{text}"

@@ -1,0 +1,56 @@
+"""Entry: one fact, on its way into the journal."""
+
+from __future__ import annotations
+
+from datetime import datetime
+from enum import StrEnum
+from typing import Any
+
+from pydantic import Field
+
+from soar.model.base import Frozen
+
+
+class EntryType(StrEnum):
+    """Every kind of fact that the journal holds."""
+
+    SERVICE_STARTED = "service.started"
+    SERVICE_STOPPED = "service.stopped"
+    PLAYBOOKS_LOADED = "playbooks.loaded"
+    POLICY_LOADED = "policy.loaded"
+    ALERT_ADMITTED = "alert.admitted"
+    RECORD_DEAD_LETTERED = "record.dead_lettered"
+    RUN_CREATED = "run.created"
+    RUN_WOKEN = "run.woken"
+    RUN_RECOVERED = "run.recovered"
+    RUN_CANCEL_REQUESTED = "run.cancel_requested"
+    RUN_RETRIED = "run.retried"
+    RUN_FINISHED = "run.finished"
+    STEP_WAITING = "step.waiting"
+    STEP_FINISHED = "step.finished"
+    POLICY_DECIDED = "policy.decided"
+    APPROVAL_REQUESTED = "approval.requested"
+    APPROVAL_VOTED = "approval.voted"
+    APPROVAL_CLOSED = "approval.closed"
+    APPROVAL_CONSUMED = "approval.consumed"
+    ACTION_INTENT = "action.intent"
+    ACTION_OUTCOME = "action.outcome"
+    UNDO_SCHEDULED = "undo.scheduled"
+    HALT_SET = "halt.set"
+    HALT_CLEARED = "halt.cleared"
+
+
+class Entry(Frozen):
+    """One fact. `data` goes into the public leaf: small, no personal data, strings, ints and bools only.
+
+    `payload` is the rest; the leaf holds only a salted hash of it, so that it can be erased.
+    """
+
+    id: str
+    type: EntryType
+    at: datetime
+    actor: str  # `soar`, `worker:<name>`, `person:<name>`
+    run_id: str | None = None
+    subject: str  # what the fact is about: an alert, run, approval or playbook id
+    data: dict[str, str | int | bool] = Field(default_factory=dict)
+    payload: dict[str, Any] | None = None

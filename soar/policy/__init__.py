@@ -1,0 +1,1 @@
+"""The policy gate and the engines behind it."""
