@@ -4,6 +4,8 @@ from __future__ import annotations
 
 from fnmatch import fnmatchcase
 
+from pydantic import Field
+
 from soar.model.action import ActionSpec
 from soar.model.base import Frozen
 
@@ -24,7 +26,7 @@ class Catalogue(Frozen):
     """
 
     offers: tuple[Offer, ...] = ()
-    bindings: dict[str, str] = {}
+    bindings: dict[str, str] = Field(default_factory=dict)
     capabilities: tuple[str, ...] = ()  # all capability names soar knows, bound or not
 
     def resolve(self, use: str) -> Offer | None:
