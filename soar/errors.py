@@ -15,6 +15,8 @@ A message names the thing, the value, the place and the remedy; it is shown to p
 # ├── NotAllowedError         this person may not do this
 # ├── StoreError
 # │   ├── StateConflictError  the row is not in the state the caller expected
+# │   ├── HaltedError         the kill switch is set; nothing may be sent
+# │   ├── RunCancelledError   a person asked for the run's end; nothing more may be sent
 # │   ├── LeaseLostError      another worker owns the run now; stop, write nothing
 # │   └── StoreUnavailableError   nothing was written
 # ├── PolicyUnavailableError  no decision could be had; the run parks and asks again
@@ -125,6 +127,18 @@ class StateConflictError(StoreError):
     """The row is not in the state that the caller expected; somebody else moved it first."""
 
     code = "state_conflict"
+
+
+class HaltedError(StoreError):
+    """The kill switch is set: no intent may be recorded, so nothing is sent."""
+
+    code = "halted"
+
+
+class RunCancelledError(StoreError):
+    """A person asked for the run's end: no further intent may be recorded."""
+
+    code = "cancelled"
 
 
 class LeaseLostError(StoreError):

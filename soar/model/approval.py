@@ -64,6 +64,7 @@ class Vote(Frozen):
     at: datetime
     digest: str  # of the binding they saw
     reason: str | None = None
+    answer: str | int | float | bool | None = None  # to an `ask` step
 
 
 class Requirement(Frozen):

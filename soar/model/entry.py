@@ -25,6 +25,7 @@ class EntryType(StrEnum):
     RUN_RECOVERED = "run.recovered"
     RUN_CANCEL_REQUESTED = "run.cancel_requested"
     RUN_RETRIED = "run.retried"
+    RUN_RESOLVED = "run.resolved"
     RUN_FINISHED = "run.finished"
     STEP_WAITING = "step.waiting"
     STEP_FINISHED = "step.finished"

@@ -129,11 +129,7 @@ class BaseStep(Frozen):
     on_error: Literal["fail", "continue"] | tuple[Step, ...] = "fail"
     timeout: Duration | None = None
     line: int = Field(default=0, exclude=True)  # where it stands in the file, for messages
-
-    @property
-    def form(self) -> str:
-        """The word that names the form, as in the docs."""
-        return type(self).__name__.removesuffix("Step").lower()
+    kind: str  # the word of the form, as in the docs
 
 
 class ActionStep(BaseStep):

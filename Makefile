@@ -1,0 +1,44 @@
+# One line per goal; `make` alone prints them. Everything installed is in .venv/ and .stack/.
+SHELL := bash
+.SHELLFLAGS := -euo pipefail -c
+.DEFAULT_GOAL := help
+
+PYTHON ?= python3
+PIP := .venv/bin/python -m pip install --quiet --disable-pip-version-check --constraint constraints.txt
+ARGS ?=
+
+.PHONY: help run demo test check clean
+
+help: ## print this list
+	@sed -n 's/^\([a-z]*\):.*## \(.*\)/  make \1\t\2/p' Makefile | expand -t 16
+
+run: .venv/run ## install, then run the service with the lab and sample alerts; Ctrl-C stops it
+	@.venv/bin/soar run --lab $(ARGS)
+
+demo: .venv/run ## install, then show the whole path once, in under a minute
+	@.venv/bin/soar demo $(ARGS)
+
+test: .venv/dev ## install, start real Kafka, OPA and PostgreSQL, run every test, stop them; ARGS="-k word" picks
+	@trap 'scripts/stack down' EXIT; .venv/bin/pytest $(ARGS)
+
+check: .venv/dev ## formatting, lint, types, layers, shape
+	@scripts/check
+
+clean: ## stop the servers and delete all that was installed, downloaded or written here
+	@! test -d .stack || scripts/stack wipe
+	@rm -rf .venv .stack .soar build dist .mypy_cache .ruff_cache .pytest_cache .import_linter_cache .hypothesis
+
+# The two stamps: what is installed is newer than what asks for it.
+.venv/run: pyproject.toml constraints.txt | .venv/bin/python
+	@echo "installing soar into .venv"
+	@$(PIP) --editable .
+	@touch $@
+
+.venv/dev: pyproject.toml constraints.txt | .venv/bin/python
+	@echo "installing soar and its development tools into .venv"
+	@$(PIP) --editable '.[dev]'
+	@touch .venv/run $@
+
+.venv/bin/python:
+	@$(PYTHON) -c 'import sys; sys.exit(sys.version_info < (3, 11) and "soar needs Python 3.11 or later: make PYTHON=python3.11")'
+	@$(PYTHON) -m venv .venv

@@ -1,0 +1,197 @@
+"""Where a client may connect to: the configured host's public addresses, checked on the very address dialled.
+
+An alert can make a name resolve to anything, and a name can resolve differently twice. So the check stands
+where the socket is made: no address is dialled that was not judged, however it was spelled or found.
+"""
+
+from __future__ import annotations
+
+import errno
+import ipaddress
+import socket
+import ssl
+from contextvars import ContextVar
+from dataclasses import dataclass
+from typing import Any
+
+import aiohttp
+import httpx
+from aiohttp.abc import AbstractResolver, ResolveResult
+from httpx_aiohttp import AiohttpTransport
+
+Address = ipaddress.IPv4Address | ipaddress.IPv6Address
+
+_NAT64 = (ipaddress.IPv6Network("64:ff9b::/96"), ipaddress.IPv6Network("64:ff9b:1::/48"))  # RFC 6052, RFC 8215
+_COMPATIBLE = ipaddress.IPv6Network("::/96")  # RFC 4291 2.5.5.1, deprecated
+_TRANSLATED = ipaddress.IPv6Network("::ffff:0:0:0/96")  # RFC 2765
+# Of the IANA special-purpose registries, what `is_global` of older Pythons lets pass; and site-local (RFC 3879).
+_SPECIAL = tuple(
+    ipaddress.ip_network(each)
+    for each in ("192.0.0.0/24", "192.88.99.0/24", "100::/64", "2001::/23", "3fff::/20", "5f00::/16", "fec0::/10")
+)
+# Clouds' own services. Most are link-local; these two are not, and no product we talk to lives there.
+_CLOUD = (ipaddress.ip_address("168.63.129.16"), ipaddress.ip_address("fd00:ec2::254"))
+
+KEEP_ALIVE_SECONDS = 4.0
+"""Below the 5 s after which common servers hang up: a request sent into a closing connection is an unknown."""
+CONNECT_SECONDS = 10.0
+
+
+class AddressRefusedError(OSError):
+    """The address may not be dialled; `strerror` says which and why, as aiohttp shows nothing else of an OSError."""
+
+    def __init__(self, why: str) -> None:
+        super().__init__(errno.EACCES, why)
+
+
+def embedded(address: Address) -> tuple[Address, ...]:
+    """The IPv4 addresses that an IPv6 address leads to: mapped, compatible, translated, NAT64, 6to4, Teredo."""
+    if isinstance(address, ipaddress.IPv4Address):
+        return ()
+    if address.ipv4_mapped:
+        return (address.ipv4_mapped,)
+    if address.sixtofour:
+        return (address.sixtofour,)
+    if address.teredo:
+        return address.teredo
+    tail = ipaddress.IPv4Address(int(address) & 0xFFFF_FFFF)
+    inside = (*_NAT64, _TRANSLATED, _COMPATIBLE)
+    if int(address) > 1 and any(address in network for network in inside):
+        return (tail,)
+    return ()
+
+
+def refusal(text: str, *, allow_private: bool) -> str | None:
+    """Why the address in `text` may not be dialled, or None where it may.
+
+    `allow_private` opens loopback and private networks. Link-local, multicast, unspecified and the clouds'
+    metadata addresses stay shut: no product lives there.
+    """
+    address = ipaddress.ip_address(text.partition("%")[0])
+    for each in embedded(address) or (address,):
+        kind = _never(each) or (None if allow_private else _private(each))
+        if kind:
+            shown = str(address) if each == address else f"{address} (that is {each})"
+            remedy = "" if _never(each) else "; if it is meant, set allow_private: true"
+            return f"{shown} is {kind}{remedy}"
+    return None
+
+
+def _never(address: Address) -> str | None:
+    if address.is_link_local or address in _CLOUD:
+        return "a link-local or cloud metadata address"
+    if address.is_multicast or address.is_unspecified:
+        return "no host's address"
+    return None
+
+
+def _private(address: Address) -> str | None:
+    if address.is_loopback:
+        return "a loopback address"
+    if not address.is_global or address.is_reserved or any(address in each for each in _SPECIAL):
+        return "not a public address"
+    return None
+
+
+class GuardedResolver(AbstractResolver):
+    """Resolves once per connection, and refuses the name if any of its addresses is refused."""
+
+    def __init__(self, *, allow_private: bool, inner: AbstractResolver | None = None) -> None:
+        self._allow_private = allow_private
+        self._inner = inner or aiohttp.ThreadedResolver()
+
+    async def resolve(
+        self, host: str, port: int = 0, family: socket.AddressFamily = socket.AF_INET
+    ) -> list[ResolveResult]:
+        """The addresses of `host`; raises AddressRefusedError, or OSError where it does not resolve."""
+        found = await self._inner.resolve(host, port, family)
+        for answer in found:
+            why = refusal(answer["host"], allow_private=self._allow_private)
+            if why:
+                raise AddressRefusedError(f"{host} resolves to {why}")
+        return found
+
+    async def close(self) -> None:
+        """End the inner resolver."""
+        await self._inner.close()
+
+
+@dataclass
+class Flight:
+    """Whether bytes of one request may have left: set as soon as it holds an open connection."""
+
+    began: bool = False
+
+
+current_flight: ContextVar[Flight | None] = ContextVar("current_flight", default=None)
+
+
+async def _began(*_: Any) -> None:
+    flight = current_flight.get()
+    if flight is not None:
+        flight.began = True
+
+
+class ConnectionLostError(aiohttp.ClientError):
+    """The connection broke after it was handed a request."""
+
+
+async def send_once(request: aiohttp.ClientRequest, handler: aiohttp.ClientHandlerType) -> aiohttp.ClientResponse:
+    """Keep aiohttp from sending a PUT or DELETE again by itself when a kept-alive connection breaks.
+
+    It repeats what it deems idempotent on ClientOSError and ServerDisconnectedError; whether an action may be
+    repeated is its declared effect's business.
+    """
+    try:
+        return await handler(request)
+    except (aiohttp.ClientConnectorError, aiohttp.ConnectionTimeoutError):
+        raise
+    except (aiohttp.ClientOSError, aiohttp.ServerDisconnectedError) as failure:
+        raise ConnectionLostError(f"{type(failure).__name__}: {failure}") from failure
+
+
+def tls_context(ca_file: str | None = None) -> ssl.SSLContext:
+    """Verifying TLS: the usual authorities, and those in `ca_file` (PEM). It cannot be turned off."""
+    context = httpx.create_ssl_context(trust_env=False)
+    if ca_file:
+        context.load_verify_locations(cafile=ca_file)
+    return context
+
+
+def guarded_transport(
+    *,
+    allow_private: bool,
+    ca_file: str | None = None,
+    connections: int = 100,
+    resolver: AbstractResolver | None = None,
+) -> httpx.AsyncBaseTransport:
+    """The httpx transport over aiohttp that dials only what `refusal` lets pass."""
+    context = tls_context(ca_file)
+
+    def judged_socket(info: aiohttp.AddrInfoType) -> socket.socket:
+        why = refusal(str(info[4][0]), allow_private=allow_private)
+        if why:
+            raise AddressRefusedError(why)
+        return socket.socket(family=info[0], type=info[1], proto=info[2])
+
+    def session() -> aiohttp.ClientSession:
+        trace = aiohttp.TraceConfig()
+        trace.on_connection_create_end.append(_began)
+        trace.on_connection_reuseconn.append(_began)
+        connector = aiohttp.TCPConnector(
+            limit=connections,
+            ssl=context,
+            resolver=GuardedResolver(allow_private=allow_private, inner=resolver),
+            use_dns_cache=False,
+            socket_factory=judged_socket,
+            keepalive_timeout=KEEP_ALIVE_SECONDS,
+        )
+        return aiohttp.ClientSession(
+            connector=connector,
+            cookie_jar=aiohttp.DummyCookieJar(),
+            trace_configs=[trace],
+            middlewares=(send_once,),
+            trust_env=False,
+        )
+
+    return AiohttpTransport(verify=context, trust_env=False, client=session)

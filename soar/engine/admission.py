@@ -1,0 +1,278 @@
+"""What becomes of alerts: a pure decision over what the store knows."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass, field
+from datetime import datetime
+from typing import Any
+
+from soar.engine.scribe import Data, Scribe
+from soar.errors import ExpressionError
+from soar.expr.compile import compile_expression
+from soar.library.index import checks
+from soar.model.alert import Alert, DeadLetter, Outcome, Record
+from soar.model.base import digest
+from soar.model.entry import Entry, EntryType
+from soar.model.playbook import Dedupe, DedupeMode, Playbook, Trigger
+from soar.model.run import Run, RunKind, RunState, StepRecord, StepState
+from soar.store import port
+
+_STRENGTH = (Outcome.MATCHED, Outcome.CORRELATED, Outcome.SUPPRESSED, Outcome.EXPIRED)
+"""An alert that several playbooks answer has the strongest of their outcomes."""
+
+
+@dataclass(frozen=True, kw_only=True)
+class Candidate:
+    """An alert with the playbooks whose triggers it meets, worked out before the transaction."""
+
+    alert: Alert
+    document: Mapping[str, Any]
+    content: str  # digest of the raw payload
+    playbooks: tuple[Playbook, ...]
+
+
+@dataclass(frozen=True, kw_only=True)
+class Consumed:
+    """One record and what normalisation made of it."""
+
+    record: Record
+    candidates: tuple[Candidate, ...] = ()
+    letters: tuple[DeadLetter, ...] = ()
+
+
+@dataclass(frozen=True, kw_only=True)
+class Admitted:
+    """What became of one alert or dead letter."""
+
+    coordinates: str
+    outcome: Outcome
+    alert_id: str | None = None
+    run_ids: tuple[str, ...] = ()
+    reason: str | None = None
+
+
+@dataclass
+class _Batch:
+    """What the batch adds to what the store knows, as it goes."""
+
+    known: port.Known
+    coordinates: set[str] = field(default_factory=set)
+    uids: dict[tuple[str, str], tuple[str, str]] = field(default_factory=dict)
+    windows: dict[str, port.Window] = field(default_factory=dict)
+    ended_waits: set[tuple[str, str]] = field(default_factory=set)
+    writes: list[port.Write] = field(default_factory=list)
+    entries: list[Entry] = field(default_factory=list)
+    admitted: list[Admitted] = field(default_factory=list)
+
+    def window(self, key: str) -> port.Window | None:
+        return self.windows.get(key) or self.known.windows.get(key)
+
+
+class Admission:
+    """Decides a batch. Pure but for the names and times its scribe hands out."""
+
+    def __init__(self, *, scribe: Scribe, now: datetime) -> None:
+        self._scribe = scribe
+        self._now = now
+
+    def decide(self, consumed: Sequence[Consumed], known: port.Known) -> tuple[port.Fact, list[Admitted]]:
+        """One fact for the whole batch, and what became of each alert.
+
+        A record whose coordinates are known was consumed before: it has its outcome, nothing is added.
+        """
+        batch = _Batch(known)
+        for item in consumed:
+            coordinates = item.record.coordinates
+            if coordinates in known.coordinates or coordinates in batch.coordinates:
+                continue
+            batch.coordinates.add(coordinates)
+            batch.writes.append(port.InsertRecord(coordinates=coordinates, at=self._now))
+            for letter in item.letters:
+                self._bury(batch, letter)
+            for candidate in item.candidates:
+                self._admit(batch, candidate, coordinates)
+        batch.writes += [port.PutWindow(window=window) for window in batch.windows.values()]
+        return port.Fact(writes=tuple(batch.writes), entries=tuple(batch.entries)), batch.admitted
+
+    def _bury(self, batch: _Batch, letter: DeadLetter) -> None:
+        coordinates = letter.record.coordinates
+        batch.writes.append(port.InsertDeadLetter(letter=letter))
+        payload = {"reason": letter.reason, "coordinates": coordinates}
+        batch.entries.append(
+            self._scribe.entry(EntryType.RECORD_DEAD_LETTERED, letter.id, payload=payload, data={"code": letter.code})
+        )
+        batch.admitted.append(
+            Admitted(coordinates=coordinates, outcome=Outcome.DEAD_LETTER, reason=f"{letter.code}: {letter.reason}")
+        )
+
+    def _admit(self, batch: _Batch, candidate: Candidate, coordinates: str) -> None:
+        alert = candidate.alert
+        uid = (alert.source, alert.uid)
+        earlier = batch.uids.get(uid) or batch.known.uids.get(uid)
+        # The same name with other content is a conflict, not a repeat: an attacker who knew an id could
+        # otherwise send it first and hide the real alert.
+        repeat = earlier is not None and earlier[1] == candidate.content
+        matches: list[port.AlertMatch] = []
+        if not repeat:
+            batch.uids[uid] = (alert.id, candidate.content)
+            matches = [self._match(batch, candidate, playbook) for playbook in candidate.playbooks]
+            self._end_waits(batch, candidate)
+        outcome = Outcome.DUPLICATE if repeat else _strongest(matches)
+        relation = {} if earlier is None else {"repeat_of" if repeat else "conflicts_with": earlier[0]}
+        entry = self._scribe.entry(
+            EntryType.ALERT_ADMITTED,
+            alert.id,
+            payload={
+                "alert": dict(candidate.document),
+                "coordinates": coordinates,
+                "matches": [[m.playbook_id, m.outcome.value, m.run_id] for m in matches],
+            },
+            data={
+                "outcome": outcome.value,
+                "source": alert.source,
+                "severity": alert.severity.value,
+                **relation,
+            },
+        )
+        batch.entries.append(entry)
+        batch.writes.append(
+            port.InsertAlert(
+                alert=alert,
+                outcome=outcome,
+                matches=tuple(matches),
+                coordinates=coordinates,
+                content=candidate.content,
+                entry_id=entry.id,
+            )
+        )
+        runs = tuple(m.run_id for m in matches if m.run_id and m.outcome is Outcome.MATCHED)
+        batch.admitted.append(Admitted(coordinates=coordinates, outcome=outcome, alert_id=alert.id, run_ids=runs))
+
+    def _match(self, batch: _Batch, candidate: Candidate, playbook: Playbook) -> port.AlertMatch:
+        outcome, window = Outcome.MATCHED, None
+        max_age = playbook.on.max_age if playbook.on else None
+        if max_age is not None and candidate.alert.time + max_age < self._now:
+            return port.AlertMatch(playbook_id=playbook.id, outcome=Outcome.EXPIRED)
+        if playbook.dedupe is not None:
+            outcome, window = self._in_window(batch, playbook, playbook.dedupe, candidate.document)
+        run_id = window.run_id if window else None
+        if outcome is Outcome.MATCHED:
+            run = self._run(candidate, playbook)
+            run_id = run.id
+            batch.writes.append(port.InsertRun(run=run))
+            batch.entries.append(run_created(self._scribe, run))
+            if window is not None:
+                window = _with(window, run_id=run.id)
+        elif outcome is Outcome.CORRELATED and run_id is not None:
+            batch.writes.append(port.SignalRun(run_id=run_id))
+        if window is not None:
+            batch.windows[window.key] = window
+        return port.AlertMatch(playbook_id=playbook.id, outcome=outcome, run_id=run_id)
+
+    def _in_window(
+        self, batch: _Batch, playbook: Playbook, dedupe: Dedupe, document: Mapping[str, Any]
+    ) -> tuple[Outcome, port.Window]:
+        key = window_key(playbook, document)
+        open_window = batch.window(key)
+        if open_window is None:
+            open_window = port.Window(
+                key=key, started_at=self._now, until=self._now + dedupe.within, count=0, run_id=None
+            )
+        window = _with(open_window, count=open_window.count + 1)
+        due = window.run_id is None and (dedupe.mode is not DedupeMode.THRESHOLD or window.count >= dedupe.count)
+        if due:
+            return Outcome.MATCHED, window
+        joins = dedupe.mode is not DedupeMode.FIRST and window.run_id is not None
+        return (Outcome.CORRELATED if joins else Outcome.SUPPRESSED), window
+
+    def _run(self, candidate: Candidate, playbook: Playbook) -> Run:
+        return Run(
+            id=self._scribe.ids.new("run"),
+            kind=RunKind.ALERT,
+            state=RunState.READY,
+            playbook_id=playbook.id,
+            playbook_digest=playbook.digest,
+            alert_id=candidate.alert.id,
+            vars=playbook.vars,
+            priority=candidate.alert.severity_score,
+            lock_key=lock_key(playbook, candidate.document),
+            created_at=self._now,
+        )
+
+    def _end_waits(self, batch: _Batch, candidate: Candidate) -> None:
+        """Runs that wait for such an alert go on with it."""
+        for wait in batch.known.waits:
+            name = (wait.run_id, wait.path)
+            if name in batch.ended_waits or not _awaited(wait, candidate.document):
+                continue
+            batch.ended_waits.add(name)
+            alert = candidate.alert
+            record = wait.model_copy(
+                update={
+                    "state": StepState.SUCCEEDED,
+                    "result": {"alert": dict(candidate.document)},
+                    "finished_at": self._now,
+                }
+            )
+            batch.writes += [port.PutStep(record=record), port.SignalRun(run_id=record.run_id)]
+            batch.entries.append(
+                self._scribe.entry(
+                    EntryType.STEP_FINISHED,
+                    record.path,
+                    run_id=record.run_id,
+                    data={"state": record.state.value, "alert": alert.id},
+                )
+            )
+
+
+def run_created(scribe: Scribe, run: Run) -> Entry:
+    """The entry that tells of a new run."""
+    data: Data = {
+        "kind": run.kind.value,
+        "playbook": run.playbook_id,
+        "playbook_digest": run.playbook_digest,
+    }
+    origin = {"alert": run.alert_id, "parent": run.parent_run_id, "parent_path": run.parent_path}
+    data |= {name: value for name, value in origin.items() if value is not None}
+    payload = {"vars": run.vars} if run.vars else None
+    return scribe.entry(EntryType.RUN_CREATED, run.id, run_id=run.id, payload=payload, data=data)
+
+
+def window_key(playbook: Playbook, document: Mapping[str, Any]) -> str:
+    """The dedupe window that an alert falls into: playbook and values of its key."""
+    assert playbook.dedupe is not None
+    values = [_value(source, document) for source in playbook.dedupe.key]
+    return f"{playbook.id}:{digest(values)}"
+
+
+def lock_key(playbook: Playbook, document: Mapping[str, Any]) -> str | None:
+    """The value whose runs go one at a time; none where the alert has no such value."""
+    value = None if playbook.lock is None else _value(playbook.lock, document)
+    return None if value is None else digest(value)
+
+
+def _value(source: str, document: Mapping[str, Any]) -> Any:
+    try:
+        return compile_expression(source).evaluate(document)
+    except ExpressionError:
+        return None  # lint compiled it; what fails on this alert alone has no value here
+
+
+def _with(window: port.Window, *, count: int | None = None, run_id: str | None = None) -> port.Window:
+    return port.Window(
+        key=window.key,
+        started_at=window.started_at,
+        until=window.until,
+        count=window.count if count is None else count,
+        run_id=run_id or window.run_id,
+    )
+
+
+def _awaited(wait: StepRecord, document: Mapping[str, Any]) -> bool:
+    return all(check.held for check in checks(Trigger.model_validate(wait.data["trigger"]), document))
+
+
+def _strongest(matches: Sequence[port.AlertMatch]) -> Outcome:
+    outcomes = {match.outcome for match in matches}
+    return next((outcome for outcome in _STRENGTH if outcome in outcomes), Outcome.NO_MATCH)

@@ -1,0 +1,234 @@
+"""Approvals: people decide on exactly the bytes that will be sent."""
+
+from __future__ import annotations
+
+import secrets
+from collections.abc import Callable, Sequence
+from datetime import datetime, timedelta
+
+from soar.engine.scribe import Scribe
+from soar.errors import NotAllowedError, NotFoundError, StateConflictError
+from soar.model.action import ActionRequest
+from soar.model.approval import Approval, ApprovalState, Person, Requirement, Vote
+from soar.model.base import to_rfc3339
+from soar.model.decision import ApprovalObligation, GroupQuorum
+from soar.model.entry import Entry, EntryType
+from soar.model.playbook import ActionStep, Playbook
+from soar.store.port import Fact, SignalRun, Store, UpdateApproval
+
+DECIDE_WITHIN = timedelta(minutes=30)
+EXECUTE_WITHIN = timedelta(minutes=15)
+
+
+class People:
+    """Who is who: names and groups, as the configuration or the identity provider says now."""
+
+    def __init__(self, people: Sequence[Person]) -> None:
+        self._people = {person.name: person for person in people}
+
+    def find(self, name: str) -> Person | None:
+        """One person, with the groups they are in at this moment."""
+        return self._people.get(name)
+
+
+def requirement(
+    *, obligations: Sequence[ApprovalObligation], step: ActionStep, playbook: Playbook, requester: str | None
+) -> Requirement:
+    """What policy and playbook together ask for: every group, the larger number, the shorter time."""
+    quorums: dict[str, int] = {}
+    groups = [quorum for obligation in obligations for quorum in obligation.groups]
+    groups += step.approval.groups if step.approval else ()
+    for quorum in groups:
+        quorums[quorum.group] = max(quorum.min, quorums.get(quorum.group, 0))
+    names = {"requester": requester, "playbook_author": playbook.author}
+    excluded: set[str] = {word for obligation in obligations for word in obligation.exclude} or set(names)
+    ttls = [o.ttl for o in obligations if o.ttl] + ([step.approval.expires] if step.approval else [])
+    execution = [o.execution_ttl for o in obligations if o.execution_ttl]
+    return Requirement(
+        groups=tuple(GroupQuorum(group=group, min=count) for group, count in sorted(quorums.items())),
+        exclude=tuple(sorted(name for word, name in names.items() if word in excluded and name)),
+        reason_required=any(o.reason_required for o in obligations)
+        or bool(step.approval and step.approval.reason_required),
+        ttl=min(ttls, default=DECIDE_WITHIN),
+        execution_ttl=min(execution, default=EXECUTE_WITHIN),
+    )
+
+
+def request_approval(
+    *, scribe: Scribe, request: ActionRequest, playbook: Playbook, revision: str, needed: Requirement
+) -> Approval:
+    """A new request for people about this very action."""
+    now = scribe.clock.now()
+    decide_by = now + needed.ttl
+    bound = binding(
+        request=request, playbook=playbook, revision=revision, nonce=secrets.token_hex(16), decide_by=decide_by
+    )
+    return Approval(
+        id=scribe.ids.new("approval"),
+        run_id=request.run_id,
+        path=request.path,
+        state=ApprovalState.PENDING,
+        binding=bound,
+        digest=Approval.digest_of(bound),
+        requirement=needed,
+        requested_at=now,
+        decide_by=decide_by,
+    )
+
+
+def binding(
+    *, request: ActionRequest, playbook: Playbook, revision: str, nonce: str, decide_by: datetime
+) -> dict[str, object]:
+    """What people see and what is compared before sending; any difference is another digest."""
+    return {
+        "action": request.action,
+        "instance": request.instance,
+        "connector_version": request.connector_version,
+        "params": request.params,
+        "targets": [target.model_dump(mode="json") for target in request.targets],
+        "impact": request.impact.value,
+        "run": request.run_id,
+        "path": request.path,
+        "request_digest": request.digest,
+        "playbook": playbook.id,
+        "playbook_sha256": playbook.digest,
+        "policy_revision": revision,
+        "expires": to_rfc3339(decide_by),
+        "nonce": nonce,
+    }
+
+
+def still_bound(approval: Approval, *, request: ActionRequest, playbook: Playbook, revision: str) -> bool:
+    """Whether what would be sent now is what people were shown."""
+    bound = binding(
+        request=request,
+        playbook=playbook,
+        revision=revision,
+        nonce=str(approval.binding.get("nonce")),
+        decide_by=approval.decide_by,
+    )
+    return Approval.digest_of(bound) == approval.digest
+
+
+def current_votes(votes: Sequence[Vote], people: People) -> tuple[Vote, ...]:
+    """The votes with the groups that each approver is in now; who left no longer counts."""
+    now_known = ((vote, people.find(vote.approver)) for vote in votes)
+    return tuple(vote.model_copy(update={"groups": person.groups}) for vote, person in now_known if person)
+
+
+class ApprovalDesk:
+    """Takes people's words. The one path for every channel: CLI, console, chat."""
+
+    def __init__(
+        self, *, store: Store, scribe: Scribe, people: People, woken: Callable[[], None] = lambda: None
+    ) -> None:
+        self._store = store
+        self._scribe = scribe
+        self._people = people
+        self._woken = woken
+
+    async def vote(
+        self,
+        approval_id: str,
+        *,
+        person: str,
+        decision: str,
+        digest: str,
+        method: str,
+        reason: str | None = None,
+        answer: str | float | bool | None = None,
+    ) -> Approval:
+        """Record one person's grant or denial of what has this digest.
+
+        Raises NotFoundError, NotAllowedError (not in a group that is asked, excluded, voted already, no reason
+        where one is needed) and StateConflictError (closed, expired, superseded, or another vote came first).
+        """
+        approval = await self._store.approval(approval_id)
+        if approval is None:
+            raise NotFoundError(f"no approval {approval_id}; `soar approvals list` shows what waits")
+        who = self._people.find(person)
+        if who is None:
+            raise NotAllowedError(f"{person!r} is not among the configured people, so cannot decide")
+        now = self._scribe.clock.now()
+        _check_vote(approval, who=who, digest=digest, reason=reason, now=now)
+        vote = Vote(
+            approver=who.name,
+            groups=who.groups,
+            decision=decision,
+            method=method,
+            at=now,
+            digest=digest,
+            reason=reason,
+            answer=answer,
+        )
+        after = _after(approval, vote)
+        refusal = (await self._store.commit([self._fact(approval, after, vote)]))[0]
+        if refusal is not None:
+            raise refusal
+        self._woken()
+        return after
+
+    def _fact(self, before: Approval, after: Approval, vote: Vote) -> Fact:
+        scribe = self._scribe.acting_as(f"person:{vote.approver}")
+        entries = [
+            scribe.entry(
+                EntryType.APPROVAL_VOTED,
+                before.id,
+                run_id=before.run_id,
+                payload={"approver": vote.approver, "groups": list(vote.groups), "reason": vote.reason},
+                data={"decision": vote.decision, "method": vote.method, "digest": vote.digest},
+            )
+        ]
+        if after.state is not ApprovalState.PENDING:
+            entries.append(closed_entry(scribe, after))
+        swap = UpdateApproval(approval=after, expect=before.state, expect_votes=len(before.votes))
+        closed = (SignalRun(run_id=before.run_id),) if after.state is not ApprovalState.PENDING else ()
+        return Fact(writes=(swap, *closed), entries=tuple(entries))
+
+
+def closed_entry(scribe: Scribe, approval: Approval) -> Entry:
+    """The entry that tells how a request for people ended."""
+    return scribe.entry(
+        EntryType.APPROVAL_CLOSED,
+        approval.id,
+        run_id=approval.run_id,
+        data={"state": approval.state.value, "digest": approval.digest},
+    )
+
+
+def expire(approval: Approval, scribe: Scribe) -> Fact:
+    """Time is over: that is a denial, never a grant."""
+    after = approval.model_copy(update={"state": ApprovalState.EXPIRED})
+    swap = UpdateApproval(approval=after, expect=approval.state, expect_votes=len(approval.votes))
+    return Fact(writes=(swap, SignalRun(run_id=approval.run_id)), entries=(closed_entry(scribe, after),))
+
+
+def _check_vote(approval: Approval, *, who: Person, digest: str, reason: str | None, now: datetime) -> None:
+    if approval.state is not ApprovalState.PENDING:
+        raise StateConflictError(f"approval {approval.id} is already {approval.state}")
+    if now >= approval.decide_by:
+        raise StateConflictError(f"approval {approval.id} expired at {to_rfc3339(approval.decide_by)}")
+    if digest != approval.digest:
+        raise StateConflictError(
+            f"approval {approval.id} is about digest {approval.digest[:12]}, not {digest[:12]}; look at it again"
+        )
+    asked = {quorum.group for quorum in approval.requirement.groups}
+    if not asked & set(who.groups):
+        raise NotAllowedError(f"{who.name} is in none of the groups that are asked: {', '.join(sorted(asked))}")
+    if who.name in approval.requirement.exclude:
+        raise NotAllowedError(f"{who.name} asked for this or wrote the playbook, so cannot decide on it")
+    if any(vote.approver == who.name for vote in approval.votes):
+        raise NotAllowedError(f"{who.name} has already decided on {approval.id}")
+    if approval.requirement.reason_required and not reason:
+        raise NotAllowedError(f"approval {approval.id} needs a reason; give one with --reason")
+
+
+def _after(approval: Approval, vote: Vote) -> Approval:
+    """One denial ends it; the grant that completes the quorum grants it."""
+    votes = (*approval.votes, vote)
+    if vote.decision != "grant":
+        return approval.model_copy(update={"votes": votes, "state": ApprovalState.DENIED})
+    if approval.requirement.unmet(votes):
+        return approval.model_copy(update={"votes": votes})
+    execute_by = vote.at + approval.requirement.execution_ttl
+    return approval.model_copy(update={"votes": votes, "state": ApprovalState.GRANTED, "execute_by": execute_by})

@@ -1,0 +1,143 @@
+"""One leased run in memory: what is recorded of it, and how more gets recorded."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from dataclasses import dataclass, field
+from datetime import datetime
+from typing import Any
+
+from soar.engine.programs import Program
+from soar.engine.recorder import Recorder
+from soar.engine.scribe import Data, Scribe
+from soar.model.action import Attempt
+from soar.model.alert import Alert
+from soar.model.entry import Entry, EntryType
+from soar.model.run import Run, StepRecord, StepState
+from soar.store.port import Fact, Lease, PutStep, Write
+
+
+class Park(Exception):  # noqa: N818 - a way to go, not an error
+    """The run cannot go on now: it sleeps until `wake_at`, or until a signal if that is None."""
+
+    def __init__(self, wake_at: datetime | None = None) -> None:
+        super().__init__()
+        self.wake_at = wake_at
+
+
+class Undetermined(Exception):  # noqa: N818 - a way to go, not an error
+    """An action's outcome is unknown and cannot be found out: a person must say."""
+
+    def __init__(self, path: str, why: str) -> None:
+        super().__init__(why)
+        self.path = path
+
+
+class Stopped(Exception):  # noqa: N818 - a way to go, not an error
+    """A `stop` step ended the run."""
+
+    def __init__(self, *, succeeded: bool, message: str | None) -> None:
+        super().__init__(message)
+        self.succeeded = succeeded
+        self.message = message
+
+
+class StepFailed(Exception):  # noqa: N818 - a way to go, not an error
+    """A step failed or was denied, and nothing in the playbook catches it there."""
+
+    def __init__(self, record: StepRecord) -> None:
+        super().__init__(record.error or record.error_code or record.state)
+        self.record = record
+
+
+@dataclass(frozen=True)
+class Scope:
+    """What expressions see. Branches and iterations get scopes of their own, so that replay is exact."""
+
+    alert: Mapping[str, Any] | None
+    run: Mapping[str, Any]
+    vars: dict[str, Any]
+    steps: dict[str, Any] = field(default_factory=dict)
+    item: Any = None
+
+    def names(self) -> dict[str, Any]:
+        """The context of an expression."""
+        return {"alert": self.alert, "steps": self.steps, "run": self.run, "vars": self.vars, "item": self.item}
+
+    def branch(self, item: Any = None) -> Scope:
+        """A scope that sees what this one saw so far, and keeps what it adds to itself."""
+        inner = self.item if item is None else item
+        return Scope(self.alert, self.run, dict(self.vars), dict(self.steps), inner)
+
+    def learn(self, record: StepRecord) -> None:
+        """Let later steps see `steps.<id>`."""
+        if record.step_id is not None:
+            self.steps[record.step_id] = {
+                "ok": record.ok,
+                "state": record.state.value,
+                "result": record.result,
+                "error": record.error,
+                "error_code": record.error_code,
+            }
+
+
+@dataclass
+class RunContext:
+    """A run under lease. Every save carries the lease, so that a worker that lost it writes nothing."""
+
+    run: Run
+    program: Program
+    alert: Alert | None
+    records: dict[str, StepRecord]
+    attempts: dict[str, list[Attempt]]
+    recorder: Recorder
+    scribe: Scribe
+    _notes: list[Entry] = field(default_factory=list)
+
+    @property
+    def lease(self) -> Lease:
+        """The claim under which this worker writes."""
+        return Lease(run_id=self.run.id, epoch=self.run.epoch)
+
+    def now(self) -> datetime:
+        """This instant."""
+        return self.scribe.clock.now()
+
+    def entry(
+        self, kind: EntryType, subject: str, *, payload: dict[str, Any] | None = None, data: Data | None = None
+    ) -> Entry:
+        """An entry of this run."""
+        return self.scribe.entry(kind, subject, run_id=self.run.id, payload=payload, data=data)
+
+    def note(self, record: StepRecord) -> None:
+        """Remember a result that replay would find again by itself; it is written with the next fact."""
+        if record.path not in self.records:
+            self.records[record.path] = record
+            self._notes.append(self.step_entry(record))
+
+    async def save(self, *writes: Write, entries: tuple[Entry, ...] = (), record: StepRecord | None = None) -> None:
+        """Record a fact of this run: what was noted, `entries` in order, then `record` as a step's state."""
+        notes, self._notes = self._notes, []
+        all_writes, all_entries = writes, (*notes, *entries)
+        if record is not None:
+            all_writes = (*writes, PutStep(record=record))
+            all_entries = (*all_entries, self.step_entry(record))
+        await self.recorder.record(Fact(writes=all_writes, entries=all_entries, lease=self.lease))
+        if record is not None:
+            self.records[record.path] = record
+
+    def step_entry(self, record: StepRecord) -> Entry:
+        """The entry that tells how a step stands."""
+        waiting = record.state is StepState.WAITING
+        payload = {
+            key: value
+            for key, value in (("result", record.result), ("error", record.error), ("data", record.data))
+            if value not in (None, {})
+        }
+        data: Data = {"kind": record.kind, "state": record.state.value}
+        if record.step_id:
+            data["step"] = record.step_id
+        if record.error_code:
+            data["code"] = record.error_code
+        kind = EntryType.STEP_WAITING if waiting else EntryType.STEP_FINISHED
+        return self.entry(kind, record.path, payload=payload or None, data=data)

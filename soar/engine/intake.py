@@ -1,0 +1,97 @@
+"""Records in, outcomes out: normalise, match, decide, and one transaction for the whole batch."""
+
+from __future__ import annotations
+
+import asyncio
+from collections.abc import Callable, Sequence
+from datetime import timedelta
+from typing import Protocol
+
+from soar.engine.admission import Admission, Admitted, Candidate, Consumed, window_key
+from soar.engine.scribe import Scribe
+from soar.library.index import TriggerIndex
+from soar.model.alert import Alert, DeadLetter, Record
+from soar.model.base import digest
+from soar.store.port import AdmissionKeys, Fact, Known, Store
+
+REPEAT_WINDOW = timedelta(hours=24)
+"""How long the same alert id with the same content counts as a repeat of the producer's."""
+
+
+class Normalise(Protocol):
+    """Turns a record into alerts, or into dead letters that say why; never raises, never returns nothing."""
+
+    def __call__(self, record: Record) -> Sequence[Alert | DeadLetter]:
+        """Alerts and dead letters of one record."""
+        ...
+
+
+class Intake:
+    """The door: what is admitted is durable, and has exactly one outcome."""
+
+    def __init__(
+        self,
+        *,
+        store: Store,
+        scribe: Scribe,
+        normalise: Normalise,
+        index: Callable[[], TriggerIndex],
+        admitted: Callable[[], None],
+    ) -> None:
+        self._store = store
+        self._scribe = scribe
+        self._normalise = normalise
+        self._index = index  # asked for each batch, so that a reload takes effect between batches
+        self._admitted = admitted  # wakes the worker
+
+    async def admit(self, records: Sequence[Record]) -> list[Admitted]:
+        """Consume a batch of records; on return all of it is durable.
+
+        Raises StoreUnavailableError: none of it is, and the source must not commit its offsets.
+        """
+        index = self._index()
+        consumed = []
+        for record in records:
+            consumed.append(self._consume(record, index))
+            await asyncio.sleep(0)  # heartbeats of other tasks go on while a large batch is read
+        admission = Admission(scribe=self._scribe, now=self._scribe.clock.now())
+        admitted: list[Admitted] = []
+
+        def decide(known: Known) -> Fact:
+            fact, results = admission.decide(consumed, known)
+            admitted[:] = results
+            return fact
+
+        await self._store.admit(self._keys(consumed), decide)
+        self._admitted()
+        return admitted
+
+    def _consume(self, record: Record, index: TriggerIndex) -> Consumed:
+        candidates, letters = [], []
+        for item in self._normalise(record):
+            if isinstance(item, DeadLetter):
+                letters.append(item)
+                continue
+            document = item.model_dump(mode="json")
+            candidates.append(
+                Candidate(
+                    alert=item,
+                    document=document,
+                    content=digest(item.raw),
+                    playbooks=tuple(index.match(document)),
+                )
+            )
+        return Consumed(record=record, candidates=tuple(candidates), letters=tuple(letters))
+
+    def _keys(self, consumed: Sequence[Consumed]) -> AdmissionKeys:
+        now = self._scribe.clock.now()
+        candidates = [candidate for item in consumed for candidate in item.candidates]
+        return AdmissionKeys(
+            coordinates=frozenset(item.record.coordinates for item in consumed),
+            uids=frozenset((c.alert.source, c.alert.uid) for c in candidates),
+            uids_since=now - REPEAT_WINDOW,
+            windows=frozenset(
+                window_key(playbook, c.document) for c in candidates for playbook in c.playbooks if playbook.dedupe
+            ),
+            now=now,
+        )

@@ -1,0 +1,224 @@
+"""Interprets a playbook by pure replay.
+
+From the top, every step whose result is recorded takes it from the record; the first without one is done.
+Waking from a timer, an approval, and recovery after a crash are therefore the same thing. Steps that only
+compute are computed again: they see nothing but recorded values, so they find the same.
+"""
+
+from __future__ import annotations
+
+import asyncio
+from collections.abc import Awaitable, Callable, Sequence
+from dataclasses import dataclass
+from datetime import datetime
+from typing import Any
+
+from soar.engine.act import Actor
+from soar.engine.context import Park, RunContext, Scope, StepFailed, Stopped, Undetermined
+from soar.engine.waits import Waits
+from soar.errors import ExpressionError
+from soar.expr.compile import compile_expression, truthy
+from soar.model.playbook import (
+    ActionStep,
+    AskStep,
+    BaseStep,
+    CallStep,
+    ForeachStep,
+    IfStep,
+    ParallelStep,
+    SetStep,
+    Step,
+    StopStep,
+    SwitchStep,
+    WaitStep,
+)
+from soar.model.run import StepRecord, StepState
+
+Leaf = Callable[[RunContext, Any, str, Scope], Awaitable[StepRecord]]
+
+
+@dataclass(frozen=True)
+class Interpreter:
+    """Walks the tree. Actions and waits are done by others; the walk itself has no effects."""
+
+    actor: Actor
+    waits: Waits
+
+    async def advance(self, context: RunContext, scope: Scope) -> dict[str, Any]:
+        """Go on as far as possible; returns the run's outputs at the end of the playbook.
+
+        Raises Park, Undetermined, Stopped or StepFailed, after the playbook's own `on_error` steps have run.
+        """
+        playbook = context.program.playbook
+        try:
+            await self._block(context, playbook.steps, prefix="", scope=scope)
+        except StepFailed as failed:
+            scope.vars["error"] = {
+                "step": failed.record.path,
+                "code": failed.record.error_code,
+                "message": failed.record.error,
+            }
+            if playbook.on_error:
+                await self._block(context, playbook.on_error, prefix="on_error.", scope=scope)
+            raise
+        outputs = context.program.render(playbook.outputs, scope.names())
+        assert isinstance(outputs, dict)
+        return outputs
+
+    async def _block(self, context: RunContext, steps: Sequence[Step], *, prefix: str, scope: Scope) -> None:
+        for index, step in enumerate(steps):
+            await self._step(context, step, path=f"{prefix}{step.id or index}", scope=scope)
+
+    async def _step(self, context: RunContext, step: Step, *, path: str, scope: Scope) -> None:
+        record = await self._record_of(context, step, path, scope)
+        scope.learn(record)
+        if record.state in {StepState.SUCCEEDED, StepState.SKIPPED} or step.on_error == "continue":
+            return
+        if isinstance(step.on_error, tuple):
+            await self._block(context, step.on_error, prefix=f"{path}.on_error.", scope=scope)
+            return
+        raise StepFailed(record)
+
+    async def _record_of(self, context: RunContext, step: Step, path: str, scope: Scope) -> StepRecord:
+        known = context.records.get(path)
+        if isinstance(step, ActionStep | WaitStep | AskStep | CallStep) and known and _ended(known):
+            return known
+        try:
+            if not isinstance(step, IfStep) and step.if_ is not None and not _true(step.if_, scope):
+                return _computed(context, step, path, StepState.SKIPPED)
+            return await self._do(context, step, path, scope)
+        except ExpressionError as failure:
+            return _computed(context, step, path, StepState.FAILED, code=failure.code, error=str(failure))
+
+    async def _do(self, context: RunContext, step: Step, path: str, scope: Scope) -> StepRecord:  # noqa: PLR0911
+        match step:
+            case ActionStep():
+                return await self.actor.perform(context, step, path=path, scope=scope)
+            case WaitStep():
+                return await self.waits.wait(context, step, path=path, scope=scope)
+            case AskStep():
+                return await self.waits.ask(context, step, path=path, scope=scope)
+            case CallStep():
+                return await self.waits.call(context, step, path=path, scope=scope)
+            case SetStep():
+                scope.vars.update(context.program.render(step.set, scope.names()))
+                return _computed(context, step, path, StepState.SUCCEEDED)
+            case StopStep():
+                message = context.program.render(step.message, scope.names()) if step.message else None
+                _computed(context, step, path, StepState.SUCCEEDED, result=message)
+                raise Stopped(succeeded=step.stop == "succeeded", message=message)
+            case IfStep() | SwitchStep():
+                return await self._choose(context, step, path, scope)
+            case ParallelStep():
+                return await self._parallel(context, step, path, scope)
+            case ForeachStep():
+                return await self._foreach(context, step, path, scope)
+
+    async def _choose(self, context: RunContext, step: IfStep | SwitchStep, path: str, scope: Scope) -> StepRecord:
+        name, branch = _branch(step, scope)
+        record = _computed(context, step, path, StepState.SUCCEEDED, result=name)
+        await self._block(context, branch, prefix=f"{path}.{name}.", scope=scope)
+        return record
+
+    async def _parallel(self, context: RunContext, step: ParallelStep, path: str, scope: Scope) -> StepRecord:
+        scopes = [scope.branch() for _ in step.parallel]
+        await _together(
+            [
+                self._block(context, [branch], prefix=f"{path}.{index}.", scope=scopes[index])
+                for index, branch in enumerate(step.parallel)
+            ]
+        )
+        for inner in scopes:  # in the order of the file, whatever order they ended in
+            scope.steps.update(inner.steps)
+            scope.vars.update(inner.vars)
+        return _computed(context, step, path, StepState.SUCCEEDED)
+
+    async def _foreach(self, context: RunContext, step: ForeachStep, path: str, scope: Scope) -> StepRecord:
+        elements = compile_expression(step.foreach).evaluate(scope.names()) or []
+        if not isinstance(elements, list) or len(elements) > step.limit:
+            what = f"{len(elements)} elements" if isinstance(elements, list) else type(elements).__name__
+            error = f"foreach {step.foreach!r} gives {what}; it takes a list of at most {step.limit} (limit)"
+            return _computed(context, step, path, StepState.FAILED, code="foreach", error=error)
+        gate = asyncio.Semaphore(step.concurrency)
+        scopes = [scope.branch({step.as_: element, "index": i}) for i, element in enumerate(elements)]
+
+        async def one(index: int) -> None:
+            async with gate:
+                await self._block(context, step.do, prefix=f"{path}.do[{index}].", scope=scopes[index])
+
+        await _together([one(index) for index in range(len(elements))])
+        results = [{name: s.steps[name] for name in s.steps if name not in scope.steps} for s in scopes]
+        return _computed(context, step, path, StepState.SUCCEEDED, result=results)
+
+
+async def _together(branches: Sequence[Awaitable[None]]) -> None:
+    """Run branches side by side to where each can go; then what matters most among how they ended is raised.
+
+    A branch that fails does not stop another half-way through an action. Parking comes first, so that no
+    branch is cut off: the run wakes at the earliest time any of them asked for.
+    """
+    ends = await asyncio.gather(*branches, return_exceptions=True)
+    raised = [end for end in ends if isinstance(end, BaseException)]
+    for end in raised:
+        if not isinstance(end, Park | Undetermined | Stopped | StepFailed):
+            raise end  # the lease was lost, the store is gone, the worker stops
+    parks = [end for end in raised if isinstance(end, Park)]
+    if parks:
+        raise Park(_earliest([park.wake_at for park in parks]))
+    for kind in (Undetermined, StepFailed, Stopped):
+        for end in raised:
+            if isinstance(end, kind):
+                raise end
+
+
+def _earliest(moments: Sequence[datetime | None]) -> datetime | None:
+    return min((moment for moment in moments if moment is not None), default=None)
+
+
+def _ended(record: StepRecord) -> bool:
+    return record.state not in {StepState.WAITING, StepState.UNKNOWN}
+
+
+def _true(source: str, scope: Scope) -> bool:
+    return truthy(compile_expression(source).evaluate(scope.names()))
+
+
+def _branch(step: IfStep | SwitchStep, scope: Scope) -> tuple[str, tuple[Step, ...]]:
+    if isinstance(step, IfStep):
+        assert step.if_ is not None
+        return ("then", step.then) if _true(step.if_, scope) else ("else", step.else_)
+    value = compile_expression(step.switch).evaluate(scope.names())
+    name = {True: "true", False: "false", None: "null"}.get(value, str(value)) if _plain(value) else ""
+    return (f"case[{name}]", step.cases[name]) if name in step.cases else ("default", step.default)
+
+
+def _plain(value: Any) -> bool:
+    return value is None or isinstance(value, str | int | float | bool)
+
+
+def _computed(
+    context: RunContext,
+    step: BaseStep,
+    path: str,
+    state: StepState,
+    *,
+    result: Any = None,
+    code: str | None = None,
+    error: str | None = None,
+) -> StepRecord:
+    """A result that replay finds again by itself: told in the journal once, with the run's next fact."""
+    now = context.now()
+    record = StepRecord(
+        run_id=context.run.id,
+        path=path,
+        step_id=step.id,
+        kind=step.kind,
+        state=state,
+        result=result,
+        error_code=code,
+        error=error,
+        started_at=now,
+        finished_at=now,
+    )
+    context.note(record)
+    return record

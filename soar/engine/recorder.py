@@ -1,0 +1,64 @@
+"""Group commit: what concurrent runs want to record goes to the store together."""
+
+from __future__ import annotations
+
+import asyncio
+import contextlib
+
+from soar.errors import StoreError, StoreUnavailableError
+from soar.store.port import Fact, Store
+
+_MAX_BATCH = 500
+
+
+class Recorder:
+    """Collects facts while the previous batch commits; every caller waits for its own.
+
+    Nothing lingers on purpose: under load the batch grows by itself while the store is busy, and alone a
+    fact is committed at once.
+    """
+
+    def __init__(self, store: Store) -> None:
+        self._store = store
+        self._queue: asyncio.Queue[tuple[Fact, asyncio.Future[None]]] = asyncio.Queue()
+        self._loop: asyncio.Task[None] | None = None
+
+    async def start(self) -> None:
+        """Begin to commit."""
+        self._loop = asyncio.create_task(self._run(), name="recorder")
+
+    async def stop(self) -> None:
+        """Commit what was handed over, then end."""
+        if self._loop is not None:
+            await self._queue.join()
+            self._loop.cancel()
+            with contextlib.suppress(asyncio.CancelledError):
+                await self._loop
+            self._loop = None
+
+    async def record(self, fact: Fact) -> None:
+        """Return when the fact is durable; raises the StoreError that refused it, or StoreUnavailableError."""
+        done: asyncio.Future[None] = asyncio.get_running_loop().create_future()
+        self._queue.put_nowait((fact, done))
+        await done
+
+    async def _run(self) -> None:
+        while True:
+            batch = [await self._queue.get()]
+            while len(batch) < _MAX_BATCH and not self._queue.empty():
+                batch.append(self._queue.get_nowait())
+            results = await self._commit([fact for fact, _ in batch])
+            for (_, done), result in zip(batch, results, strict=True):
+                self._queue.task_done()
+                if done.done():  # the caller was cancelled; the fact stands all the same
+                    continue
+                if result is None:
+                    done.set_result(None)
+                else:
+                    done.set_exception(result)
+
+    async def _commit(self, facts: list[Fact]) -> list[StoreError | None]:
+        try:
+            return await self._store.commit(facts)
+        except StoreUnavailableError as failure:
+            return [failure] * len(facts)

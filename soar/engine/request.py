@@ -1,0 +1,138 @@
+"""From a step to a fully rendered call, and from a call to the question that policy is asked."""
+
+from __future__ import annotations
+
+import hashlib
+from datetime import timedelta
+from typing import Any, Protocol
+
+from soar.connector.base import Call
+from soar.engine.context import RunContext, Scope
+from soar.errors import PlaybookError
+from soar.model.action import ActionRequest, ActionResult, Risk, Target
+from soar.model.approval import Vote
+from soar.model.catalogue import Catalogue, Offer
+from soar.model.playbook import Mode
+from soar.policy.input import (
+    ActionFacts,
+    ActorFacts,
+    AlertFacts,
+    ApprovalFacts,
+    Count,
+    Counters,
+    Environment,
+    PlaybookFacts,
+    PolicyInput,
+    RunFacts,
+    TimeFacts,
+)
+from soar.store.port import Store
+
+
+class Connectors(Protocol):
+    """What the engine asks of the connector registry."""
+
+    def catalogue(self) -> Catalogue:
+        """What `use:` may name."""
+        ...
+
+    def prepare(self, instance: str, verb: str, params: dict[str, Any]) -> dict[str, Any]:
+        """Params as the action takes them; raises InputError naming each problem."""
+        ...
+
+    def targets(self, instance: str, verb: str, params: dict[str, Any]) -> tuple[Target, ...]:
+        """Whom the action acts on."""
+        ...
+
+    async def invoke(self, request: ActionRequest, call: Call) -> ActionResult:
+        """Make the call; raises ConnectorError."""
+        ...
+
+
+def build_request(
+    context: RunContext, connectors: Connectors, *, use: str, params: Any, path: str, scope: Scope
+) -> ActionRequest:
+    """Render and validate; raises PlaybookError or another InputError for what cannot be sent."""
+    offer = connectors.catalogue().resolve(use)
+    if offer is None:
+        raise PlaybookError(f"use: {connectors.catalogue().why_not(use)}")
+    rendered = context.program.render(params, scope.names())
+    return request_for(context, connectors, offer=offer, params=rendered, path=path)
+
+
+def request_for(
+    context: RunContext, connectors: Connectors, *, offer: Offer, params: dict[str, Any], path: str
+) -> ActionRequest:
+    """The request for one offered action with these values."""
+    spec = offer.spec
+    ready = connectors.prepare(offer.instance, spec.verb, params)
+    return ActionRequest(
+        run_id=context.run.id,
+        path=path,
+        step_id=path.rpartition(".")[2],
+        connector=spec.connector,
+        instance=offer.instance,
+        connector_version=offer.connector_version,
+        verb=spec.verb,
+        effect=spec.effect,
+        risk=spec.risk,
+        impact=spec.impact,
+        undo=spec.undo,
+        params=ready,
+        targets=connectors.targets(offer.instance, spec.verb, ready),
+        idempotency_key=idempotency_key(context.run.id, path),
+    )
+
+
+def idempotency_key(run_id: str, path: str) -> str:
+    """One key per step and iteration of a run, the same for every try of it."""
+    return hashlib.sha256(f"{run_id}\n{path}".encode()).hexdigest()[:32]
+
+
+async def policy_input(
+    context: RunContext,
+    store: Store,
+    *,
+    request: ActionRequest,
+    capability: str | None,
+    votes: tuple[Vote, ...],
+    environment: Environment,
+) -> PolicyInput:
+    """The question, with counters as they stand now."""
+    now = context.now()
+    run, playbook, alert = context.run, context.program.playbook, context.alert
+    return PolicyInput(
+        phase="execute" if votes else "plan",
+        mode="shadow" if playbook.mode is Mode.SHADOW else "enforce",
+        action=ActionFacts.of(request, capability=capability),
+        alert=AlertFacts.of(alert),
+        playbook=PlaybookFacts(id=playbook.id, sha256=playbook.digest, author=playbook.author),
+        run=RunFacts(
+            id=run.id, kind=run.kind, attempt=len(context.attempts.get(request.path, ())) + 1, depth=run.depth
+        ),
+        actor=ActorFacts(),
+        approvals=tuple(ApprovalFacts.of(vote) for vote in votes),
+        time=TimeFacts.of(now),
+        environment=environment,
+        counters=await _counters(context, store, request),
+    )
+
+
+async def _counters(context: RunContext, store: Store, request: ActionRequest) -> Counters:
+    if request.risk is Risk.NONE:
+        return Counters()  # only what can harm is counted and limited
+    connector, playbook = f"connector:{request.connector}", f"playbook:{context.run.playbook_id}"
+    targets = [f"{target.type}:{target.id}" for target in request.targets]
+    keys = [connector, playbook, *(f"target:{target}" for target in targets)]
+    now = context.now()
+    hour = await store.action_counts(keys, now - timedelta(hours=1))
+    day = await store.action_counts(keys, now - timedelta(days=1))
+
+    def count(key: str) -> Count:
+        return Count(hour=hour[key], day=day[key])
+
+    return Counters(
+        connector={request.connector: count(connector)},
+        playbook={context.run.playbook_id: count(playbook)},
+        target={target: count(f"target:{target}") for target in targets},
+    )

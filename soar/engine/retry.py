@@ -1,0 +1,34 @@
+"""When a failed try is made again."""
+
+from __future__ import annotations
+
+import hashlib
+from datetime import datetime, timedelta
+
+from soar.errors import ConnectorError, OutcomeUnknownError, RateLimitedError
+from soar.model.action import Attempt
+from soar.model.playbook import Retry
+
+_WORDS = {
+    "rate_limited": "rate_limited",
+    "not_sent": "not_sent",
+    "remote_failure": "remote_failure",
+    "outcome_unknown": "timeout",  # only asked for what is safe to repeat
+}
+
+
+def next_try(retry: Retry, failure: ConnectorError, *, attempt: Attempt, now: datetime) -> datetime | None:
+    """The instant of the next try, or None where there is none.
+
+    The wait doubles from `backoff.from` to `backoff.to`, takes up to half off by jitter, and is never shorter
+    than the other side asked for. Jitter is drawn from the attempt's key, so that replay finds the same.
+    """
+    repeatable = failure.retryable or isinstance(failure, OutcomeUnknownError)
+    if not repeatable or _WORDS.get(failure.code) not in retry.on or attempt.number >= retry.attempts:
+        return None
+    longest = min(retry.backoff.from_ * 2 ** (attempt.number - 1), retry.backoff.to)
+    seed = hashlib.sha256(f"{attempt.request.idempotency_key}\n{attempt.number}".encode()).digest()
+    wait: timedelta = longest * (1 - seed[0] / 512)
+    if isinstance(failure, RateLimitedError) and failure.retry_after_seconds is not None:
+        wait = max(wait, timedelta(seconds=failure.retry_after_seconds))
+    return now + wait

@@ -1,0 +1,115 @@
+"""How a step's standing is written down."""
+
+from __future__ import annotations
+
+from datetime import datetime, timedelta
+from typing import Any
+
+from soar.engine.context import Park, RunContext
+from soar.engine.scribe import Data
+from soar.model.action import Attempt, AttemptState
+from soar.model.base import from_rfc3339, to_rfc3339
+from soar.model.entry import Entry, EntryType
+from soar.model.playbook import BaseStep
+from soar.model.run import StepRecord, StepState
+from soar.store.port import MoveAttempt, Write
+
+
+def fresh(context: RunContext, step: BaseStep, path: str) -> StepRecord:
+    """A step that begins now."""
+    return StepRecord(
+        run_id=context.run.id,
+        path=path,
+        step_id=step.id,
+        kind=step.kind,
+        state=StepState.WAITING,
+        started_at=context.now(),
+    )
+
+
+def waiting(record: StepRecord, *, phase: str, **data: Any) -> StepRecord:
+    """The record of a step that waits: for what, and the interpreter's own notes; an approval stays known."""
+    kept = {key: record.data[key] for key in ("approval_id",) if key in record.data}
+    return record.model_copy(update={"state": StepState.WAITING, "data": {**kept, "phase": phase, **data}})
+
+
+def until_of(record: StepRecord) -> datetime | None:
+    """The instant that a waiting step waits for, if it waits for one."""
+    text = record.data.get("until")
+    return from_rfc3339(text) if text else None
+
+
+def until(moment: datetime) -> str:
+    """How that instant is noted."""
+    return to_rfc3339(moment)
+
+
+def hold(context: RunContext, record: StepRecord, *phases: str) -> None:
+    """Raise Park while a step's time has not come: another branch may have woken the run."""
+    moment = until_of(record)
+    if record.data.get("phase") in phases and moment is not None and context.now() < moment:
+        raise Park(moment)
+
+
+async def wait(context: RunContext, record: StepRecord, *, phase: str, pause: timedelta, why: str) -> Park:
+    """Note that a step waits for better times; returns the Park to raise. Noted once, not at every try."""
+    if record.data.get("phase") != phase or record.path not in context.records:
+        await context.save(record=waiting(record, phase=phase, why=why))
+    return Park(context.now() + pause)
+
+
+async def end(  # noqa: PLR0913 - all by keyword
+    context: RunContext,
+    record: StepRecord,
+    state: StepState,
+    *,
+    result: Any = None,
+    code: str | None = None,
+    error: str | None = None,
+    writes: tuple[Write, ...] = (),
+    entries: tuple[Entry, ...] = (),
+) -> StepRecord:
+    """Record a step's end, with whatever belongs to the same fact."""
+    final = record.model_copy(
+        update={
+            "state": state,
+            "result": result,
+            "error_code": code,
+            "error": error,
+            "finished_at": context.now(),
+        }
+    )
+    await context.save(*writes, entries=entries, record=final)
+    return final
+
+
+def moved(
+    context: RunContext,
+    attempt: Attempt,
+    state: AttemptState,
+    *,
+    result: dict[str, Any] | None = None,
+    code: str | None = None,
+    error: str | None = None,
+) -> tuple[MoveAttempt, Entry]:
+    """An attempt's outcome, as write and entry."""
+    now = context.now()
+    move = MoveAttempt(
+        run_id=attempt.run_id,
+        path=attempt.path,
+        number=attempt.number,
+        expect=attempt.state,
+        to=state,
+        at=now,
+        error_code=code,
+        error=error,
+    )
+    payload = {key: value for key, value in (("result", result), ("error", error)) if value is not None}
+    data: Data = {
+        "action": attempt.request.action,
+        "attempt": attempt.number,
+        "state": state.value,
+    }
+    if code:
+        data["code"] = code
+    return move, context.entry(EntryType.ACTION_OUTCOME, attempt.path, payload=payload or None, data=data)

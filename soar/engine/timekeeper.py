@@ -1,0 +1,93 @@
+"""What time does: wakes runs, expires approvals, takes runs back from dead workers, signs checkpoints."""
+
+from __future__ import annotations
+
+import asyncio
+from collections.abc import Callable
+
+import structlog
+
+from soar.engine.approvals import expire
+from soar.engine.recorder import Recorder
+from soar.engine.scribe import Scribe
+from soar.errors import StateConflictError, StoreUnavailableError
+from soar.journal.checkpoint import Checkpoint, sign_checkpoint
+from soar.journal.merkle import Frontier
+from soar.journal.note import Signer
+from soar.model.entry import EntryType
+from soar.store.port import Fact, Lease, ReleaseRun, SignalRun, Store
+
+log = structlog.get_logger(__name__)
+
+TICK_SECONDS = 0.2
+CHECKPOINT_SECONDS = 1.0
+_MOST = 500
+
+
+class Timekeeper:
+    """Looks at the clock and the store; all that it knows is rows, so a restart forgets nothing."""
+
+    def __init__(self, *, store: Store, recorder: Recorder, scribe: Scribe, woken: Callable[[], None]) -> None:
+        self._store = store
+        self._recorder = recorder
+        self._scribe = scribe.acting_as("timekeeper")
+        self._woken = woken
+
+    async def run(self) -> None:
+        """Tick until cancelled."""
+        while True:
+            try:
+                if await self.tick():
+                    self._woken()
+            except StoreUnavailableError as failure:
+                log.warning("timekeeper.store_unavailable", error=str(failure))
+            await asyncio.sleep(TICK_SECONDS)
+
+    async def tick(self) -> int:
+        """Do what is due now; returns how much it was."""
+        now = self._scribe.clock.now()
+        facts = [expire(approval, self._scribe) for approval in await self._store.due_approvals(now, _MOST)]
+        facts += [Fact(writes=(SignalRun(run_id=run.id),)) for run in await self._store.due(now, _MOST)]
+        for run in await self._store.expired_leases(now, _MOST):
+            log.warning("run.recovered", run=run.id, owner=run.owner, epoch=run.epoch)
+            told = self._scribe.entry(
+                EntryType.RUN_RECOVERED, run.id, run_id=run.id, data={"owner": run.owner or "", "epoch": run.epoch}
+            )
+            release = ReleaseRun(run_id=run.id, expired_before=now)
+            facts.append(Fact(writes=(release,), entries=(told,), lease=Lease(run_id=run.id, epoch=run.epoch)))
+        await asyncio.gather(*(self._record(fact) for fact in facts))
+        return len(facts)
+
+    async def _record(self, fact: Fact) -> None:
+        try:
+            await self._recorder.record(fact)
+        except StateConflictError as lost:
+            log.info("timekeeper.too_late", why=str(lost))  # somebody else was first, and that is fine
+
+
+class Sequencer:
+    """Signs a checkpoint of the tree, at least every second while there is something new."""
+
+    def __init__(self, *, store: Store, signer: Signer, origin: str) -> None:
+        self._store = store
+        self._signer = signer
+        self._origin = origin
+        self._signed = -1
+
+    async def run(self) -> None:
+        """Sign until cancelled."""
+        while True:
+            try:
+                await self.sign()
+            except StoreUnavailableError as failure:
+                log.warning("sequencer.store_unavailable", error=str(failure))
+            await asyncio.sleep(CHECKPOINT_SECONDS)
+
+    async def sign(self) -> None:
+        """Sign the tree as it stands, if it has grown."""
+        size, raw = await self._store.tree()
+        if size in {0, self._signed}:
+            return
+        checkpoint = Checkpoint(origin=self._origin, size=size, root=Frontier.from_bytes(raw).root())
+        await self._store.add_checkpoint(size, sign_checkpoint(checkpoint, self._signer))
+        self._signed = size

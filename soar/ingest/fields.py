@@ -1,0 +1,124 @@
+"""What a mapping can fill: for every entity of an Alert, the expressions that give its fields."""
+
+from __future__ import annotations
+
+from typing import Literal
+
+from soar.ingest.expressions import Expressions, OneExpression
+from soar.model.base import Frozen
+
+
+class RuleFields(Frozen):
+    """The detection rule."""
+
+    id: Expressions = ()
+    name: Expressions = ()
+
+
+class AttackFields(Frozen):
+    """MITRE ATT&CK; all expressions contribute."""
+
+    tactics: Expressions = ()
+    techniques: Expressions = ()
+
+
+class EntityFields(Frozen):
+    """One line of an entity list: one entity, or with `each` one for every element that `each` gives."""
+
+    each: OneExpression | None = None
+
+
+class HostFields(EntityFields):
+    """A machine."""
+
+    id: Expressions = ()
+    name: Expressions = ()
+    ip: Expressions = ()
+    os: Expressions = ()
+
+
+class UserFields(EntityFields):
+    """An account."""
+
+    id: Expressions = ()
+    name: Expressions = ()
+    email: Expressions = ()
+    domain: Expressions = ()
+
+
+class IpFields(EntityFields):
+    """An address; its role is a word, not an expression."""
+
+    address: Expressions
+    role: Literal["source", "destination", "attacker", "target"] | None = None
+
+
+class FileFields(EntityFields):
+    """A file."""
+
+    name: Expressions = ()
+    path: Expressions = ()
+    sha256: Expressions = ()
+    sha1: Expressions = ()
+    md5: Expressions = ()
+
+
+class ProcessFields(EntityFields):
+    """A process."""
+
+    name: Expressions = ()
+    pid: Expressions = ()
+    command_line: Expressions = ()
+    path: Expressions = ()
+
+
+class UrlFields(EntityFields):
+    """A web address."""
+
+    url: Expressions
+
+
+class EmailFields(EntityFields):
+    """A message."""
+
+    sender: Expressions = ()
+    recipients: Expressions = ()
+    subject: Expressions = ()
+    message_id: Expressions = ()
+
+
+class ResourceFields(EntityFields):
+    """A cloud or cluster resource."""
+
+    id: Expressions
+    type: Expressions = ()
+    name: Expressions = ()
+    account: Expressions = ()
+    region: Expressions = ()
+
+
+class EntitiesFields(Frozen):
+    """The entity lists."""
+
+    hosts: tuple[HostFields, ...] = ()
+    users: tuple[UserFields, ...] = ()
+    ips: tuple[IpFields, ...] = ()
+    files: tuple[FileFields, ...] = ()
+    processes: tuple[ProcessFields, ...] = ()
+    urls: tuple[UrlFields, ...] = ()
+    emails: tuple[EmailFields, ...] = ()
+    resources: tuple[ResourceFields, ...] = ()
+
+
+class ObservablesFields(Frozen):
+    """Values to look up that are no entity's; all expressions contribute."""
+
+    ip: Expressions = ()
+    domain: Expressions = ()
+    url: Expressions = ()
+    email: Expressions = ()
+    hostname: Expressions = ()
+    user: Expressions = ()
+    sha256: Expressions = ()
+    sha1: Expressions = ()
+    md5: Expressions = ()

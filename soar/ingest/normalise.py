@@ -1,0 +1,161 @@
+"""Records become Alerts; what cannot becomes a dead letter that says why. Nothing else can happen.
+
+A record is one JSON object or an array of them. Each object's mapping is named by its source or found by its shape,
+and unpacks it into one or more elements; one bad element does not keep the others from becoming Alerts.
+"""
+
+from __future__ import annotations
+
+import json
+from collections.abc import Iterator
+from datetime import datetime, timedelta
+from typing import Any
+
+import structlog
+from pydantic import ValidationError
+
+from soar.errors import RecordError
+from soar.ingest import values
+from soar.ingest.extract import Extract
+from soar.ingest.mapping import Mapping, Mappings
+from soar.ingest.payload import MAX_ELEMENTS, objects, parse, too_many
+from soar.ingest.unpack import Chooser, Element, elements_of, not_an_object
+from soar.model.alert import Alert, DeadLetter, Record, Rule
+from soar.model.base import digest
+from soar.model.clock import Clock, Ids
+
+MAX_AHEAD = timedelta(hours=24)  # a clock that is wrong by more says nothing about when
+
+log = structlog.get_logger(__name__)
+
+
+class Normaliser:
+    """Turns records into Alerts by the mappings in force. It holds no state and is safe to share."""
+
+    def __init__(self, mappings: Mappings, ids: Ids, clock: Clock) -> None:
+        self._chooser = Chooser(mappings)
+        self._ids = ids
+        self._clock = clock
+
+    def normalise(self, record: Record) -> list[Alert | DeadLetter]:
+        """At least one Alert or dead letter, in the order of the record's elements; raises nothing."""
+        results = self._record(record)
+        dead = [result for result in results if isinstance(result, DeadLetter)]
+        if dead:
+            first = dead[0]
+            log.warning(
+                "record.dead_letters",
+                record=record.coordinates,
+                count=len(dead),
+                of=len(results),
+                code=first.code,
+                reason=first.reason,
+            )
+        return results
+
+    def _record(self, record: Record) -> list[Alert | DeadLetter]:
+        try:
+            payloads = objects(parse(record.value))
+        except RecordError as failure:
+            return [self._dead(record, failure, "the record")]
+        results: list[Alert | DeadLetter] = []
+        for number, payload in enumerate(payloads, start=1):
+            subject = f"element {number} of {len(payloads)}" if len(payloads) > 1 else "the record"
+            results += self._payload(record, payload, subject, of_many=len(payloads) > 1)
+            if len(results) > MAX_ELEMENTS:
+                return [self._dead(record, too_many(), "the record")]
+        return results
+
+    def _payload(self, record: Record, payload: Any, subject: str, *, of_many: bool) -> Iterator[Alert | DeadLetter]:
+        try:
+            if not isinstance(payload, dict):
+                raise not_an_object(payload)
+            choice = self._chooser.choose(payload, record.mapping)
+            elements = elements_of(payload, choice)
+        except RecordError as failure:
+            yield self._dead(_alone(record, payload) if of_many else record, failure, subject)
+            return
+        for number, element in enumerate(elements, start=1):
+            try:
+                yield build(record, choice.mapping, element, alert_id=self._ids.new("alert"))
+            except RecordError as failure:
+                part = f"{subject}, alert {number} of {len(elements)}," if len(elements) > 1 else subject
+                yield self._dead(_alone(record, element.raw) if of_many or len(elements) > 1 else record, failure, part)
+
+    def _dead(self, record: Record, failure: RecordError, subject: str) -> DeadLetter:
+        reason = values.shorten(f"{subject} {failure}", values.MAX_NAME)
+        now = self._clock.now()
+        return DeadLetter(id=self._ids.new("dead"), record=record, code=failure.code, reason=reason, at=now)
+
+
+def _alone(record: Record, element: Any) -> Record:
+    """The record with one of its elements as its value.
+
+    A dead letter holds no more than what failed: a batch whose every element is bad must not be stored once for each,
+    and replaying one element must not repeat the others.
+    """
+    return record.model_copy(update={"value": json.dumps(element).encode()})
+
+
+def build(
+    record: Record, mapping: Mapping, element: Element, *, alert_id: str, trace: dict[str, str] | None = None
+) -> Alert:
+    """The Alert of one element; raises RecordError. A `trace` receives which expression filled each field."""
+    if element.scope is None:
+        raise not_an_object(element.raw)
+    extract = Extract(mapping, element.scope, trace)
+    rule, title, description = _names(extract, record)
+    time, time_label = _time(extract, record.received_at)
+    severity = extract.severity("severity", mapping.severity)
+    word, score = severity or (mapping.default_severity, mapping.default_severity.score)
+    confidence = extract.severity("confidence", mapping.confidence)
+    entities = extract.entities()
+    ours = {**time_label, **({} if severity else {"soar.severity_source": "default"})}
+    try:
+        return Alert(
+            id=alert_id,
+            uid=extract.one("uid", mapping.uid, values.name) or f"sha256:{digest(element.raw)}",
+            source=mapping.name,
+            product=extract.one("product", mapping.product_from, values.line) or mapping.product,
+            rule=rule,
+            title=title,
+            description=description,
+            severity=word,
+            severity_score=score,
+            confidence=confidence[1] if confidence else None,
+            status=extract.one("status", mapping.status, values.label),
+            time=time,
+            received_at=record.received_at,
+            attack=extract.attack(),
+            entities=entities,
+            observables=extract.observables(entities),
+            labels={**extract.labels(), **ours},
+            raw=element.raw,
+        )
+    except ValidationError as failure:
+        raise RecordError(f"makes no valid alert: {failure.errors()[0]['msg']}", "invalid") from failure
+    except ValueError as failure:  # canonical JSON cannot hold what a computing `split` made
+        raise RecordError(f"has no digest: {failure}", "invalid") from failure
+
+
+def _names(extract: Extract, record: Record) -> tuple[Rule, str, str | None]:
+    """Rule, title and description; each missing one is taken from its neighbours."""
+    mapping = extract.mapping
+    rule = extract.rule()
+    description = extract.one("description", mapping.description, values.block)
+    title = (
+        extract.one("title", mapping.title, values.line)
+        or rule.name
+        or rule.id
+        or values.line((description or "").split("\n", 1)[0])
+        or values.line(f"Unrecognised alert from {record.source}")
+    )
+    assert title, "the last alternative is never empty"
+    return Rule(id=rule.id, name=rule.name or title), title, description
+
+
+def _time(extract: Extract, received_at: datetime) -> tuple[datetime, dict[str, str]]:
+    time = extract.time()
+    if time is None or time - received_at > MAX_AHEAD:
+        return received_at, {"soar.time_source": "received"}
+    return time, {}

@@ -1,0 +1,286 @@
+"""Does this journal verify? One pass over its entries and checkpoints.
+
+Memory is bounded by the number of runs in the log (about 250 bytes each: a finished run may be retried and then
+continues its chain), not by its entries.
+"""
+
+from __future__ import annotations
+
+from bisect import insort
+from collections.abc import Iterable, Iterator, Mapping
+from dataclasses import dataclass, field
+from typing import Any
+
+from soar.errors import JournalError
+from soar.journal.checkpoint import open_checkpoint
+from soar.journal.leaf import keeps_promise, parse_leaf
+from soar.journal.merkle import Frontier, leaf_hash
+from soar.journal.note import Verifies
+
+PROBLEMS_MAX = 20
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class StoredEntry:
+    """An entry as some store holds it: everything here is claimed, nothing believed.
+
+    `leaf_hash` is the stored hash, where the store keeps one. `copies` are values kept beside the leaf under the
+    leaf's own field names (None: the leaf has no such field), so that an index column cannot tell another story.
+    """
+
+    index: int
+    leaf: bytes
+    leaf_hash: bytes | None = None
+    salt: bytes | None = None
+    payload: bytes | None = None
+    payload_erased: bool = False
+    copies: Mapping[str, str | int | None] = field(default_factory=dict)
+
+
+@dataclass(frozen=True, slots=True)
+class Problem:
+    """One thing that does not verify; `index` is the first entry that it concerns, None if it concerns none."""
+
+    index: int | None
+    message: str
+
+    def __str__(self) -> str:
+        return self.message
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Report:
+    """What a verification found. `problems` are those of the lowest indexes, in order, at most `PROBLEMS_MAX`."""
+
+    entries: int
+    erased: int  # payloads that are gone by a recorded erasure; their entries still count and verify
+    checkpoints: int  # whose signature and root are right
+    covered: int  # entries that stand under such a checkpoint
+    size: int  # of the recomputed tree
+    root: bytes
+    problems: tuple[Problem, ...]
+    problem_count: int
+
+    @property
+    def ok(self) -> bool:
+        """Whether nothing at all is wrong."""
+        return not self.problem_count
+
+    @property
+    def exposed(self) -> int:
+        """Entries under no good checkpoint: their order and existence rest on the store's word alone."""
+        return self.entries - self.covered
+
+    @property
+    def first_bad(self) -> int | None:
+        """The lowest index known to be bad, None if there is none."""
+        return next((each.index for each in self.problems if each.index is not None), None)
+
+
+def verify_log(
+    entries: Iterable[StoredEntry],
+    checkpoints: Iterable[str],
+    *,
+    origin: str,
+    verifiers: Iterable[Verifies],
+    tree_size: int | None = None,
+    frontier: Frontier | None = None,
+) -> Report:
+    """Verify entries in index order against checkpoints in size order; finds everything, raises nothing of its own.
+
+    `tree_size` and `frontier` are what the store claims about its tree, checked where given.
+    """
+    check = LogCheck(checkpoints, origin=origin, verifiers=verifiers)
+    for entry in entries:
+        check.take(entry)
+    return check.finish(tree_size=tree_size, frontier=frontier)
+
+
+class LogCheck:
+    """The same verification, entry by entry, for callers whose entries arrive asynchronously."""
+
+    def __init__(self, checkpoints: Iterable[str], *, origin: str, verifiers: Iterable[Verifies]) -> None:
+        self._findings = _Findings()
+        self._signed = _Signed(checkpoints, origin, tuple(verifiers), self._findings)
+        self._chains: dict[str, tuple[int, bytes]] = {}  # run -> run_seq and leaf hash of its latest entry
+        self._frontier = Frontier()
+        self._expected = 0  # the next index
+        self._entries = 0
+        self._erased = 0
+
+    def take(self, entry: StoredEntry) -> None:
+        """Check the next entry."""
+        self._entries += 1
+        if not self._in_order(entry.index):
+            return
+        self._signed.reach(self._expected, self._frontier)
+        self._expected = entry.index + 1
+        try:
+            fields = parse_leaf(entry.leaf)
+        except JournalError as error:
+            self._findings.add(entry.index, f"entry {entry.index}: {error}")
+            if isinstance(entry.leaf, bytes):
+                self._frontier = self._frontier.append(leaf_hash(entry.leaf))
+            return
+        computed = leaf_hash(entry.leaf)
+        self._frontier = self._frontier.append(computed)
+        for message in (
+            *_hash_problems(entry, computed),
+            *_copy_problems(entry, fields),
+            *self._chain_problems(fields, computed),
+            *_payload_problems(entry, fields),
+        ):
+            self._findings.add(
+                entry.index, f"entry {entry.index} ({fields['type']:.80}, {fields['id']:.80}): {message}"
+            )
+        self._erased += entry.payload_erased
+
+    def finish(self, *, tree_size: int | None = None, frontier: Frontier | None = None) -> Report:
+        """Check what only the end can tell, and report."""
+        self._signed.reach(self._expected, self._frontier)
+        self._signed.rest(self._expected)
+        if tree_size is not None and tree_size != self._expected:
+            self._findings.add(
+                min(tree_size, self._expected), f"the tree claims {tree_size} entries, the log ends at {self._expected}"
+            )
+        if frontier is not None and frontier != self._frontier:
+            self._findings.add(
+                self._findings.first_from(self._signed.good),
+                f"the stored frontier has size {frontier.size} and root {frontier.root().hex()},"
+                f" the entries give size {self._frontier.size} and root {self._frontier.root().hex()}",
+            )
+        return Report(
+            entries=self._entries,
+            erased=self._erased,
+            checkpoints=self._signed.count,
+            covered=self._signed.good,
+            size=self._frontier.size,
+            root=self._frontier.root(),
+            problems=tuple(self._findings.kept),
+            problem_count=self._findings.count,
+        )
+
+    def _in_order(self, index: int) -> bool:
+        """Whether this is a new entry. A gap is reported and stepped over, a repeated index is left out."""
+        if index < self._expected:
+            self._findings.add(index, f"entry {index} appears twice or out of order, after entry {self._expected - 1}")
+            return False
+        if index > self._expected:
+            self._findings.add(self._expected, f"entries {self._expected} to {index - 1} are missing")
+        return True
+
+    def _chain_problems(self, fields: Mapping[str, Any], computed: bytes) -> Iterator[str]:
+        run = fields.get("run")
+        if run is None:
+            return
+        sequence, previous = self._chains.get(run, (-1, b""))
+        self._chains[run] = (fields["run_seq"], computed)
+        if fields["run_seq"] != sequence + 1:
+            yield f"it is number {fields['run_seq']} of run {run:.80}, where number {sequence + 1} was due"
+        elif fields["run_prev"] != previous.hex():
+            yield f"it does not continue run {run:.80}: it names another entry as the one before it"
+
+
+class _Findings:
+    """Problems as they are found: all counted, those of the lowest indexes kept, in order."""
+
+    def __init__(self) -> None:
+        self.count = 0
+        self.kept: list[Problem] = []
+
+    def add(self, index: int | None, message: str) -> None:
+        self.count += 1
+        insort(self.kept, Problem(index, message), key=_position)
+        del self.kept[PROBLEMS_MAX:]
+
+    def first_from(self, index: int) -> int:
+        """The lowest index at or after `index` already known to be bad, else `index` itself."""
+        return next((each.index for each in self.kept if each.index is not None and each.index >= index), index)
+
+
+def _position(problem: Problem) -> float:
+    return float("inf") if problem.index is None else problem.index
+
+
+class _Signed:
+    """The checkpoints, met one by one as the tree grows to their size."""
+
+    def __init__(self, texts: Iterable[str], origin: str, verifiers: tuple[Verifies, ...], findings: _Findings) -> None:
+        self.count = 0
+        self.good = 0  # the size of the largest checkpoint whose root is right
+        self._failed = False  # a wrong root makes every later one wrong; the first says it all
+        self._findings = findings
+        self._opened = self._open(texts, origin, verifiers)
+        self._next = next(self._opened, None)
+
+    def reach(self, size: int, frontier: Frontier) -> None:
+        """Check every checkpoint up to `size`, which is the end of the entries read so far."""
+        while self._next is not None and self._next[0] <= size:
+            self._compare(*self._next, frontier)
+            self._next = next(self._opened, None)
+
+    def rest(self, size: int) -> None:
+        """Report checkpoints over more entries than there are."""
+        largest = 0
+        while self._next is not None:
+            largest = max(largest, self._next[0])
+            self._next = next(self._opened, None)
+        if largest:
+            self._findings.add(
+                size, f"entries {size} to {largest - 1} are missing: a checkpoint was signed over {largest} entries"
+            )
+
+    def _compare(self, size: int, root: bytes, frontier: Frontier) -> None:
+        if frontier.size == size and frontier.root() == root:
+            self.count += 1
+            self.good = max(self.good, size)
+        elif not self._failed:
+            self._failed = True
+            self._findings.add(
+                self._findings.first_from(self.good),
+                f"entries {self.good} to {size - 1} are not what was signed: the checkpoint over {size} entries"
+                f" has root {root.hex()}, the entries give {frontier.root().hex()}",
+            )
+
+    def _open(self, texts: Iterable[str], origin: str, verifiers: tuple[Verifies, ...]) -> Iterator[tuple[int, bytes]]:
+        """Size and root of each checkpoint that is signed, ours, and in order."""
+        last = 0
+        for number, text in enumerate(texts, start=1):
+            try:
+                checkpoint = open_checkpoint(text, verifiers)
+            except JournalError as error:
+                self._findings.add(None, f"checkpoint {number}: {error}")
+                continue
+            if checkpoint.origin != origin:
+                self._findings.add(None, f"checkpoint {number} is of the log {checkpoint.origin!r}, not {origin!r}")
+            elif checkpoint.size < last:
+                self._findings.add(None, f"checkpoint {number} (size {checkpoint.size}) comes after one of size {last}")
+            else:
+                last = checkpoint.size
+                yield checkpoint.size, checkpoint.root
+
+
+def _hash_problems(entry: StoredEntry, computed: bytes) -> Iterator[str]:
+    if entry.leaf_hash is not None and entry.leaf_hash != computed:
+        yield "its bytes are not those of its stored hash"
+
+
+def _copy_problems(entry: StoredEntry, fields: Mapping[str, Any]) -> Iterator[str]:
+    for name, value in entry.copies.items():
+        if fields.get(name) != value:
+            yield f"the store says {name} {value!r:.80}, the leaf {fields.get(name)!r:.80}"
+
+
+def _payload_problems(entry: StoredEntry, fields: Mapping[str, Any]) -> Iterator[str]:
+    salt, payload = entry.salt, entry.payload
+    promised = fields.get("payload")
+    if promised is None:
+        if salt is not None or payload is not None or entry.payload_erased:
+            yield "it has a payload beside it that its leaf does not name"
+    elif entry.payload_erased:
+        if salt is not None or payload is not None:
+            yield "its payload is called erased, but is not gone"
+    elif salt is None or payload is None:
+        yield "its payload is missing"
+    elif not keeps_promise(promised, salt, payload):
+        yield "its payload is not the one that was recorded"

@@ -1,0 +1,136 @@
+"""The gate: the only way from a question to a decision, and it fails closed.
+
+An answer counts only if the pinned revision gave it, it is a whole decision document, all of it is understood,
+and every mandatory control took part. Everything else is a denial by the control `gate`, journalled like any
+other. An engine that gives no answer at all is not a denial: `PolicyUnavailableError` goes to the caller, the
+run parks and asks again. Either way nothing is sent.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Iterable, Sequence
+from typing import Final
+
+import structlog
+from pydantic import ValidationError
+
+from soar.model.base import digest
+from soar.model.clock import Ids
+from soar.model.decision import Decision, DecisionDocument, Reason, Verdict
+from soar.policy.input import PolicyInput
+from soar.policy.port import UNDEFINED, Answer, PolicyEngine
+
+log = structlog.get_logger(__name__)
+
+CONTROL: Final = "gate"
+
+
+class _RefusedError(Exception):
+    """An answer that does not count; `code` and the message become the denial's reason."""
+
+    def __init__(self, code: str, msg: str) -> None:
+        super().__init__(msg)
+        self.code = code
+
+
+class Gate:
+    """Asks one engine and trusts nothing it says until it is checked.
+
+    `mandatory_controls` usually are the bundle's. `honours` names the obligations that the caller carries out: a
+    decision with another one is a denial, because an allow whose condition nobody keeps is no allow.
+    """
+
+    def __init__(
+        self,
+        engine: PolicyEngine,
+        *,
+        mandatory_controls: Iterable[str],
+        ids: Ids,
+        honours: Iterable[str] = ("approval",),
+    ) -> None:
+        self._engine = engine
+        self._revision = engine.revision  # pinned: an engine that moves on later is a denial
+        self._mandatory = frozenset(mandatory_controls)
+        self._ids = ids
+        self._honours = frozenset(honours)
+
+    @property
+    def engine(self) -> str:
+        """The engine's name."""
+        return self._engine.name
+
+    @property
+    def revision(self) -> str:
+        """The revision that decisions must come from."""
+        return self._revision
+
+    async def decide(self, question: PolicyInput) -> Decision:
+        """The decision on one question; raises `PolicyUnavailableError` when no answer could be had."""
+        return (await self.decide_many([question]))[0]
+
+    async def decide_many(self, questions: Sequence[PolicyInput]) -> list[Decision]:
+        """The decisions on several questions, in their order, for one trip to the engine."""
+        documents = [question.document() for question in questions]
+        digests = [_digest(document) for document in documents]
+        askable = [document for document, known in zip(documents, digests, strict=True) if known]
+        answers = iter(await self._engine.evaluate_many(askable) if askable else ())
+        return [self._decision(known, next(answers) if known else None) for known in digests]
+
+    def _decision(self, input_digest: str, answer: Answer | None) -> Decision:
+        try:
+            document = self._checked(answer)
+        except _RefusedError as refused:
+            reason = Reason(code=f"{CONTROL}.{refused.code}", control=CONTROL, msg=str(refused))
+            document = DecisionDocument(effect=Verdict.DENY, reasons=(reason,), controls_evaluated=(CONTROL,))
+            log.warning("policy.refused", code=reason.code, why=reason.msg, engine=self.engine)
+        return Decision(
+            id=self._ids.new("decision"),
+            effect=document.effect,
+            reasons=document.reasons,
+            warnings=document.warnings,
+            obligations=document.obligations,
+            controls_evaluated=document.controls_evaluated,
+            engine=self.engine,
+            revision=self._revision,
+            input_digest=input_digest,
+        )
+
+    def _checked(self, answer: Answer | None) -> DecisionDocument:
+        if answer is None:
+            raise _RefusedError("input", "the input holds a number that JSON does not keep exactly; nothing can be decided")
+        if answer.revision != self._revision:
+            raise _RefusedError("revision", f"revision {answer.revision or 'none'} answered, not the pinned {self._revision}")
+        if answer.fault is not None:
+            raise _RefusedError("fault", f"the policy failed on this input: {answer.fault}")
+        if answer.value is UNDEFINED:
+            raise _RefusedError("undefined", "the policy gave no decision: the result is undefined")
+        return self._complete(_parsed(answer))
+
+    def _complete(self, document: DecisionDocument) -> DecisionDocument:
+        missing = sorted(self._mandatory - set(document.controls_evaluated))
+        if missing:
+            raise _RefusedError("control_missing", f"mandatory controls were not evaluated: {', '.join(missing)}")
+        types = {obligation.type for obligation in document.obligations}
+        unkept = sorted(types - self._honours)
+        if unkept and document.effect is not Verdict.DENY:
+            raise _RefusedError("obligation", f"nobody here carries out the obligations: {', '.join(unkept)}")
+        if (document.effect is Verdict.REQUIRE_APPROVAL) != ("approval" in types) and document.effect is not Verdict.DENY:
+            raise _RefusedError("contradiction", f"effect {document.effect} with obligations {sorted(types)}")
+        return document
+
+
+def _digest(document: object) -> str:
+    """The input's digest; empty for what has none, which is never asked."""
+    try:
+        return digest(document)
+    except ValueError:
+        return ""
+
+
+def _parsed(answer: Answer) -> DecisionDocument:
+    try:
+        return DecisionDocument.model_validate(answer.value)
+    except ValidationError as failure:
+        item = failure.errors(include_url=False, include_input=False)[0]
+        where = ".".join(str(part) for part in item["loc"]) or "the document"
+        raise _RefusedError("invalid", f"the answer is no decision document: {where}: {item['msg']}") from failure

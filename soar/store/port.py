@@ -1,0 +1,423 @@
+"""The Store port: what the engine asks of a database.
+
+All change goes through `commit` or `admit` as Facts: state and journal entries in one transaction, durable
+on return. A Fact is atomic; facts that are committed together share one transaction where they can (group
+commit) but never each other's failure.
+"""
+
+from __future__ import annotations
+
+from collections.abc import AsyncIterator, Callable, Mapping, Sequence
+from dataclasses import dataclass, field
+from datetime import datetime
+from typing import Any, Protocol
+
+from soar.errors import StoreError
+from soar.model.action import Attempt, AttemptState
+from soar.model.alert import Alert, DeadLetter, Outcome
+from soar.model.approval import Approval, ApprovalState
+from soar.model.entry import Entry
+from soar.model.run import Run, RunState, StepRecord
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class AlertMatch:
+    """What one playbook made of one alert."""
+
+    playbook_id: str
+    outcome: Outcome
+    run_id: str | None = None
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class InsertAlert:
+    """A consumed alert with its one outcome; `entry_id` is the entry whose payload holds its body."""
+
+    alert: Alert
+    outcome: Outcome
+    matches: tuple[AlertMatch, ...]
+    coordinates: str
+    content: str  # digest of the raw payload, to tell a repeat from a conflict
+    entry_id: str
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class InsertRecord:
+    """A consumed record's coordinates, unique for ever."""
+
+    coordinates: str
+    at: datetime
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class InsertDeadLetter:
+    """A record that could not become an alert."""
+
+    letter: DeadLetter
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Window:
+    """A dedupe window of one playbook and key: how many alerts it saw, and which run they belong to."""
+
+    key: str
+    started_at: datetime
+    until: datetime
+    count: int
+    run_id: str | None
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class PutWindow:
+    """Open or advance a dedupe window."""
+
+    window: Window
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class InsertRun:
+    """A new run, `ready` or `waiting`."""
+
+    run: Run
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class ParkRun:
+    """running -> waiting until `wake_at` (None: until signalled); ready at once if signalled meanwhile."""
+
+    run_id: str
+    wake_at: datetime | None
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class ReleaseRun:
+    """running -> ready: its worker gives it back, or, with `expired_before`, recovery takes it from a dead one."""
+
+    run_id: str
+    expired_before: datetime | None = None
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class SignalRun:
+    """Something the run may wait for has happened: waiting -> ready, or remembered while it is running."""
+
+    run_id: str
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class FinishRun:
+    """running -> a final state or `needs_review`."""
+
+    run_id: str
+    state: RunState
+    outputs: dict[str, Any] = field(default_factory=dict)
+    error: str | None = None
+    at: datetime
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class RequestCancel:
+    """Ask for the end of a run: at its next step, or at once where it is parked."""
+
+    run_id: str
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class ReopenRun:
+    """failed, denied or needs_review -> ready; the named steps are forgotten and done again."""
+
+    run_id: str
+    expect: RunState
+    forget: tuple[str, ...]
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class PutStep:
+    """What is known of a step; a final record is never overwritten."""
+
+    record: StepRecord
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class InsertAttempt:
+    """An intent. Refused with `HaltedError` while the kill switch is set, in the same transaction."""
+
+    attempt: Attempt
+    playbook_id: str
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class MoveAttempt:
+    """An attempt's outcome; refused unless it is in state `expect`."""
+
+    run_id: str
+    path: str
+    number: int
+    expect: AttemptState
+    to: AttemptState
+    at: datetime
+    error_code: str | None = None
+    error: str | None = None
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class InsertApproval:
+    """A new request for people."""
+
+    approval: Approval
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class UpdateApproval:
+    """Compare-and-swap: refused unless state and number of votes are still what the caller read."""
+
+    approval: Approval
+    expect: ApprovalState
+    expect_votes: int
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class InsertPlaybook:
+    """Pin a playbook's text under its digest; a known digest is left as it is."""
+
+    digest: str
+    playbook_id: str
+    file: str
+    text: str
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class SetControl:
+    """A switch for all workers, such as `halt`; None clears it."""
+
+    key: str
+    value: str | None
+
+
+Write = (
+    InsertAlert
+    | InsertRecord
+    | InsertDeadLetter
+    | PutWindow
+    | InsertRun
+    | ParkRun
+    | ReleaseRun
+    | SignalRun
+    | FinishRun
+    | RequestCancel
+    | ReopenRun
+    | PutStep
+    | InsertAttempt
+    | MoveAttempt
+    | InsertApproval
+    | UpdateApproval
+    | InsertPlaybook
+    | SetControl
+)
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Lease:
+    """A worker's claim: refused unless the run is still `running` under this epoch."""
+
+    run_id: str
+    epoch: int
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Fact:
+    """State changes and the entries that tell of them: all or nothing."""
+
+    writes: tuple[Write, ...] = ()
+    entries: tuple[Entry, ...] = ()
+    lease: Lease | None = None
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class AdmissionKeys:
+    """What intake must know before it can decide on a batch."""
+
+    coordinates: frozenset[str]
+    uids: frozenset[tuple[str, str]]  # (source, uid)
+    uids_since: datetime
+    windows: frozenset[str]
+    now: datetime
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Known:
+    """What the store knows of those keys, held still until the admission commits."""
+
+    coordinates: frozenset[str]
+    uids: Mapping[tuple[str, str], tuple[str, str]]  # -> (alert id, content digest)
+    windows: Mapping[str, Window]
+    waits: Sequence[StepRecord] = ()  # open `wait: {for_alert: ...}` steps; `data["trigger"]` says for what
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class AlertRow:
+    """An alert as lists show it."""
+
+    id: str
+    source: str
+    title: str
+    severity: str
+    rule_id: str | None
+    rule_name: str | None
+    outcome: Outcome
+    matches: tuple[AlertMatch, ...]
+    time: datetime
+    received_at: datetime
+    coordinates: str
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class EntryRow:
+    """An entry as the journal holds it. `payload` is None where there never was one or it was erased."""
+
+    index: int
+    id: str
+    type: str
+    at: datetime
+    run_id: str | None
+    leaf: bytes
+    leaf_hash: bytes
+    salt: bytes | None
+    payload: bytes | None
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Counts:
+    """How much of everything there is."""
+
+    alerts: Mapping[str, int]  # by outcome, dead letters included
+    runs: Mapping[str, int]  # by state
+    actions: Mapping[str, int]  # `<effect>/<attempt state>`
+    approvals: Mapping[str, int]  # by state
+    entries: int
+
+
+class Store(Protocol):
+    """A durable home for runs and the journal."""
+
+    async def open(self) -> None:
+        """Connect and bring the schema up to date; raises `StoreUnavailableError`."""
+        ...
+
+    async def close(self) -> None:
+        """Finish what is under way and disconnect."""
+        ...
+
+    async def commit(self, facts: Sequence[Fact]) -> list[StoreError | None]:
+        """Make facts durable; one result per fact, None for success. Raises `StoreUnavailableError`: none was."""
+        ...
+
+    async def admit(self, keys: AdmissionKeys, decide: Callable[[Known], Fact]) -> Fact:
+        """Read what `keys` ask for, let `decide` (pure, quick) say what to write, write it: one transaction."""
+        ...
+
+    async def lease(self, *, owner: str, until: datetime, limit: int) -> list[Run]:
+        """Take up to `limit` ready runs, most urgent first, skipping those whose lock another run holds."""
+        ...
+
+    async def renew(self, *, owner: str, leases: Sequence[Lease], until: datetime) -> list[Lease]:
+        """Extend leases; returns those that are lost."""
+        ...
+
+    async def due(self, now: datetime, limit: int) -> list[Run]:
+        """Waiting runs whose time has come."""
+        ...
+
+    async def expired_leases(self, now: datetime, limit: int) -> list[Run]:
+        """Running runs whose worker let the lease end."""
+        ...
+
+    async def due_approvals(self, now: datetime, limit: int) -> list[Approval]:
+        """Pending ones past `decide_by` and granted ones past `execute_by`."""
+        ...
+
+    async def run(self, run_id: str) -> Run | None:
+        """One run."""
+        ...
+
+    async def runs(
+        self,
+        *,
+        state: RunState | None = None,
+        alert_id: str | None = None,
+        parent: tuple[str, str] | None = None,
+        playbook_id: str | None = None,
+        limit: int = 100,
+    ) -> list[Run]:
+        """Runs, newest first. `parent` is (run id, path)."""
+        ...
+
+    async def steps(self, run_id: str) -> dict[str, StepRecord]:
+        """What is recorded of a run's steps, by path."""
+        ...
+
+    async def attempts(self, run_id: str) -> list[Attempt]:
+        """A run's attempts in order."""
+        ...
+
+    async def approval(self, approval_id: str) -> Approval | None:
+        """One approval."""
+        ...
+
+    async def approvals(
+        self, *, state: ApprovalState | None = None, run_id: str | None = None, limit: int = 100
+    ) -> list[Approval]:
+        """Approvals, newest first."""
+        ...
+
+    async def alert(self, alert_id: str) -> Alert | None:
+        """One alert's body; None where it does not exist or was erased."""
+        ...
+
+    async def alert_row(self, alert_id: str) -> AlertRow | None:
+        """One alert with its outcome."""
+        ...
+
+    async def alerts(
+        self, *, outcome: Outcome | None = None, source: str | None = None, limit: int = 100
+    ) -> list[AlertRow]:
+        """Alerts, newest first."""
+        ...
+
+    async def dead_letters(self, limit: int = 100) -> list[DeadLetter]:
+        """Records that could not become alerts, newest first."""
+        ...
+
+    async def playbook_text(self, digest: str) -> tuple[str, str] | None:
+        """(file, text) of a pinned playbook."""
+        ...
+
+    async def control(self, key: str) -> str | None:
+        """A switch's value."""
+        ...
+
+    async def action_counts(self, keys: Sequence[str], since: datetime) -> dict[str, int]:
+        """How often each key (`target:host:ws-17`, `connector:jira`, `playbook:x`) was acted on since."""
+        ...
+
+    async def counts(self) -> Counts:
+        """How much of everything there is."""
+        ...
+
+    async def tree(self) -> tuple[int, bytes]:
+        """Size and frontier of the journal's tree."""
+        ...
+
+    def entries(
+        self, *, start: int = 0, run_id: str | None = None, newest: int | None = None
+    ) -> AsyncIterator[EntryRow]:
+        """Entries in tree order from `start`; of one run; or the `newest` so many (still in tree order)."""
+        ...
+
+    async def checkpoints(self, *, newest: int | None = None) -> list[str]:
+        """Signed checkpoints, oldest first; or the `newest` so many."""
+        ...
+
+    async def add_checkpoint(self, size: int, text: str) -> None:
+        """Keep a signed checkpoint."""
+        ...

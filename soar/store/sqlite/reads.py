@@ -1,0 +1,201 @@
+"""Queries. Each runs on the reading thread, outside any transaction of ours, unless a write calls it."""
+
+from __future__ import annotations
+
+import json
+import sqlite3
+from collections.abc import Mapping, Sequence
+from datetime import datetime
+
+from soar.model.action import Attempt
+from soar.model.alert import Alert, DeadLetter, Record
+from soar.model.approval import Approval
+from soar.model.base import from_rfc3339, to_rfc3339
+from soar.model.run import Run, StepRecord
+from soar.store import port
+from soar.store.sqlite.rows import alert_row_of, entry_of, run_of, window_of
+
+# A lock is held by the oldest unfinished run that asks for it, so that runs of one value go in order.
+_UNLOCKED = """(lock_key IS NULL OR NOT EXISTS (
+    SELECT 1 FROM runs AS other WHERE other.lock_key = runs.lock_key AND other.id < runs.id
+    AND other.state IN ('ready', 'running', 'waiting', 'needs_review')))"""
+
+LEASE = f"""
+UPDATE runs SET state = 'running', epoch = epoch + 1, owner = ?, lease_until = ?, signalled = 0, wake_at = NULL
+WHERE id IN (SELECT id FROM runs WHERE state = 'ready' AND {_UNLOCKED} ORDER BY priority DESC, id LIMIT ?)
+RETURNING *
+"""  # noqa: S608 - constants only
+
+
+def any_ready(db: sqlite3.Connection) -> bool:
+    """Whether a worker would get anything."""
+    sql = f"SELECT 1 FROM runs WHERE state = 'ready' AND {_UNLOCKED} LIMIT 1"  # noqa: S608 - constants only
+    return db.execute(sql).fetchone() is not None
+
+
+def known(db: sqlite3.Connection, keys: port.AdmissionKeys) -> port.Known:
+    """What an admission must know."""
+    coordinates = {
+        key for key in keys.coordinates if db.execute("SELECT 1 FROM records WHERE coordinates = ?", (key,)).fetchone()
+    }
+    since = to_rfc3339(keys.uids_since)
+    uids = {}
+    for source, uid in keys.uids:
+        row = db.execute(
+            "SELECT id, content FROM alerts WHERE source = ? AND uid = ? AND received_at >= ? "
+            "ORDER BY received_at LIMIT 1",
+            (source, uid, since),
+        ).fetchone()
+        if row is not None:
+            uids[source, uid] = (row["id"], row["content"])
+    now = to_rfc3339(keys.now)
+    rows = (
+        db.execute("SELECT * FROM windows WHERE key = ? AND until > ?", (key, now)).fetchone() for key in keys.windows
+    )
+    windows = {row["key"]: window_of(row) for row in rows if row is not None}
+    waits = [
+        StepRecord.model_validate_json(row[0]) for row in db.execute("SELECT record FROM steps WHERE awaits_alert = 1")
+    ]
+    return port.Known(coordinates=frozenset(coordinates), uids=uids, windows=windows, waits=waits)
+
+
+def due(db: sqlite3.Connection, now: datetime, limit: int) -> list[Run]:
+    """Waiting runs whose time has come."""
+    sql = "SELECT * FROM runs WHERE state = 'waiting' AND wake_at <= ? ORDER BY wake_at LIMIT ?"
+    return [run_of(row) for row in db.execute(sql, (to_rfc3339(now), limit))]
+
+
+def expired_leases(db: sqlite3.Connection, now: datetime, limit: int) -> list[Run]:
+    """Running runs whose worker let the lease end."""
+    sql = "SELECT * FROM runs WHERE state = 'running' AND lease_until < ? LIMIT ?"
+    return [run_of(row) for row in db.execute(sql, (to_rfc3339(now), limit))]
+
+
+def due_approvals(db: sqlite3.Connection, now: datetime, limit: int) -> list[Approval]:
+    """Approvals whose time is over."""
+    at = to_rfc3339(now)
+    rows = db.execute(
+        "SELECT approval FROM approvals WHERE (state = 'pending' AND decide_by <= ?) "
+        "OR (state = 'granted' AND execute_by <= ?) LIMIT ?",
+        (at, at, limit),
+    )
+    return [Approval.model_validate_json(row[0]) for row in rows]
+
+
+def run(db: sqlite3.Connection, run_id: str) -> Run | None:
+    """One run."""
+    row = db.execute("SELECT * FROM runs WHERE id = ?", (run_id,)).fetchone()
+    return run_of(row) if row else None
+
+
+def newest(db: sqlite3.Connection, table: str, filters: Mapping[str, str | None], limit: int) -> list[sqlite3.Row]:
+    """Rows of a table, newest first, where the given columns have the given values."""
+    given = {column: value for column, value in filters.items() if value is not None}
+    where = " AND ".join(f"{column} = :{column}" for column in given) or "1"
+    sql = f"SELECT * FROM {table} WHERE {where} ORDER BY id DESC LIMIT :limit"  # noqa: S608 - our own names
+    return db.execute(sql, {**given, "limit": limit}).fetchall()
+
+
+def steps(db: sqlite3.Connection, run_id: str) -> dict[str, StepRecord]:
+    """A run's steps by path."""
+    rows = db.execute("SELECT path, record FROM steps WHERE run_id = ?", (run_id,))
+    return {row[0]: StepRecord.model_validate_json(row[1]) for row in rows}
+
+
+def attempts(db: sqlite3.Connection, run_id: str) -> list[Attempt]:
+    """A run's attempts."""
+    rows = db.execute("SELECT attempt FROM attempts WHERE run_id = ? ORDER BY path, number", (run_id,))
+    return [Attempt.model_validate_json(row[0]) for row in rows]
+
+
+def approval(db: sqlite3.Connection, approval_id: str) -> Approval | None:
+    """One approval."""
+    row = db.execute("SELECT approval FROM approvals WHERE id = ?", (approval_id,)).fetchone()
+    return Approval.model_validate_json(row[0]) if row else None
+
+
+def alert(db: sqlite3.Connection, alert_id: str) -> Alert | None:
+    """An alert's body, from the payload of the entry that admitted it."""
+    row = db.execute(
+        "SELECT body FROM alerts JOIN payloads USING (entry_id) WHERE alerts.id = ?", (alert_id,)
+    ).fetchone()
+    return Alert.model_validate(json.loads(row[0])["alert"]) if row else None
+
+
+def alert_row(db: sqlite3.Connection, alert_id: str) -> port.AlertRow | None:
+    """One alert with its outcome."""
+    row = db.execute("SELECT * FROM alerts WHERE id = ?", (alert_id,)).fetchone()
+    return alert_row_of(row) if row else None
+
+
+def alerts(db: sqlite3.Connection, filters: Mapping[str, str | None], limit: int) -> list[port.AlertRow]:
+    """Alerts, newest first."""
+    return [alert_row_of(row) for row in newest(db, "alerts", filters, limit)]
+
+
+def dead_letters(db: sqlite3.Connection, limit: int) -> list[DeadLetter]:
+    """Dead letters, newest first."""
+    return [
+        DeadLetter(
+            id=row["id"],
+            record=Record.model_validate_json(row["record"]),
+            code=row["code"],
+            reason=row["reason"],
+            at=from_rfc3339(row["at"]),
+        )
+        for row in newest(db, "dead_letters", {}, limit)
+    ]
+
+
+def playbook_text(db: sqlite3.Connection, digest: str) -> tuple[str, str] | None:
+    """(file, text) of a pinned playbook."""
+    row = db.execute("SELECT file, text FROM playbooks WHERE digest = ?", (digest,)).fetchone()
+    return (row[0], row[1]) if row else None
+
+
+def control(db: sqlite3.Connection, key: str) -> str | None:
+    """A switch's value."""
+    row = db.execute("SELECT value FROM control WHERE key = ?", (key,)).fetchone()
+    return row[0] if row else None
+
+
+def action_counts(db: sqlite3.Connection, keys: Sequence[str], since: datetime) -> dict[str, int]:
+    """How often each key was acted on since."""
+    sql = "SELECT count(*) FROM acted WHERE key = ? AND at >= ?"
+    return {key: db.execute(sql, (key, to_rfc3339(since))).fetchone()[0] for key in keys}
+
+
+def counts(db: sqlite3.Connection) -> port.Counts:
+    """How much of everything there is."""
+
+    def grouped(sql: str) -> dict[str, int]:
+        return {row[0]: row[1] for row in db.execute(sql)}
+
+    alerts_by_outcome = grouped("SELECT outcome, count(*) FROM alerts GROUP BY outcome")
+    dead = db.execute("SELECT count(*) FROM dead_letters").fetchone()[0]
+    if dead:
+        alerts_by_outcome["dead_letter"] = dead
+    return port.Counts(
+        alerts=alerts_by_outcome,
+        runs=grouped("SELECT state, count(*) FROM runs GROUP BY state"),
+        actions=grouped("SELECT effect || '/' || state, count(*) FROM attempts GROUP BY effect, state"),
+        approvals=grouped("SELECT state, count(*) FROM approvals GROUP BY state"),
+        entries=db.execute("SELECT coalesce(max(size), 0) FROM tree").fetchone()[0],
+    )
+
+
+def entries(db: sqlite3.Connection, start: int, run_id: str | None, limit: int) -> list[port.EntryRow]:
+    """A page of entries from `start` on."""
+    of_run = "" if run_id is None else "AND run_id = :run_id "
+    sql = (
+        "SELECT entries.*, salt, body FROM entries LEFT JOIN payloads ON entry_id = id "  # noqa: S608 - constants only
+        f"WHERE idx >= :start {of_run}ORDER BY idx LIMIT :limit"
+    )
+    return [entry_of(row) for row in db.execute(sql, {"start": start, "run_id": run_id, "limit": limit})]
+
+
+def checkpoints(db: sqlite3.Connection, newest_only: int | None) -> list[str]:
+    """Signed checkpoints, oldest first."""
+    limit = -1 if newest_only is None else newest_only
+    rows = db.execute("SELECT text FROM checkpoints ORDER BY size DESC LIMIT ?", (limit,)).fetchall()
+    return [row[0] for row in reversed(rows)]

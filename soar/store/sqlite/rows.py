@@ -1,0 +1,128 @@
+"""Between table rows and the vocabulary."""
+
+from __future__ import annotations
+
+import json
+import sqlite3
+from datetime import datetime
+from typing import Any
+
+from soar.model.alert import Outcome
+from soar.model.base import from_rfc3339, to_rfc3339
+from soar.model.run import Run, RunKind, RunState
+from soar.store.port import AlertMatch, AlertRow, EntryRow, Window
+
+
+def when(moment: datetime | None) -> str | None:
+    """A time as its column holds it."""
+    return None if moment is None else to_rfc3339(moment)
+
+
+def moment(text: str | None) -> datetime | None:
+    """The inverse of `when`."""
+    return None if text is None else from_rfc3339(text)
+
+
+def to_json(value: Any) -> str:
+    """Compact JSON text for a column."""
+    return json.dumps(value, separators=(",", ":"), ensure_ascii=False)
+
+
+def matches_text(matches: tuple[AlertMatch, ...]) -> str:
+    """Matches as their column holds them."""
+    return to_json([[m.playbook_id, m.outcome, m.run_id] for m in matches])
+
+
+def run_values(run: Run) -> dict[str, Any]:
+    """Column values of a new run."""
+    return {
+        "id": run.id,
+        "kind": run.kind,
+        "state": run.state,
+        "playbook_id": run.playbook_id,
+        "playbook_digest": run.playbook_digest,
+        "alert_id": run.alert_id,
+        "parent_run_id": run.parent_run_id,
+        "parent_path": run.parent_path,
+        "vars": to_json(run.vars),
+        "priority": run.priority,
+        "lock_key": run.lock_key,
+        "depth": run.depth,
+        "epoch": run.epoch,
+        "wake_at": when(run.wake_at),
+        "outputs": to_json(run.outputs),
+        "created_at": to_rfc3339(run.created_at),
+    }
+
+
+def run_of(row: sqlite3.Row) -> Run:
+    """A run from its row. The row was validated when it went in."""
+    return Run.model_construct(
+        id=row["id"],
+        kind=RunKind(row["kind"]),
+        state=RunState(row["state"]),
+        playbook_id=row["playbook_id"],
+        playbook_digest=row["playbook_digest"],
+        alert_id=row["alert_id"],
+        parent_run_id=row["parent_run_id"],
+        parent_path=row["parent_path"],
+        vars=json.loads(row["vars"]),
+        priority=row["priority"],
+        lock_key=row["lock_key"],
+        depth=row["depth"],
+        epoch=row["epoch"],
+        owner=row["owner"],
+        lease_until=moment(row["lease_until"]),
+        wake_at=moment(row["wake_at"]),
+        cancel_requested=bool(row["cancel_requested"]),
+        outputs=json.loads(row["outputs"]),
+        error=row["error"],
+        created_at=from_rfc3339(row["created_at"]),
+        finished_at=moment(row["finished_at"]),
+    )
+
+
+def alert_row_of(row: sqlite3.Row) -> AlertRow:
+    """An alert, as lists show it, from its row."""
+    return AlertRow(
+        id=row["id"],
+        source=row["source"],
+        title=row["title"],
+        severity=row["severity"],
+        rule_id=row["rule_id"],
+        rule_name=row["rule_name"],
+        outcome=Outcome(row["outcome"]),
+        matches=tuple(
+            AlertMatch(playbook_id=playbook, outcome=Outcome(outcome), run_id=run)
+            for playbook, outcome, run in json.loads(row["matches"])
+        ),
+        time=from_rfc3339(row["time"]),
+        received_at=from_rfc3339(row["received_at"]),
+        coordinates=row["coordinates"],
+    )
+
+
+def window_of(row: sqlite3.Row) -> Window:
+    """A dedupe window from its row."""
+    return Window(
+        key=row["key"],
+        started_at=from_rfc3339(row["started_at"]),
+        until=from_rfc3339(row["until"]),
+        count=row["count"],
+        run_id=row["run_id"],
+    )
+
+
+def entry_of(row: sqlite3.Row) -> EntryRow:
+    """An entry with its payload, if it still has one."""
+    return EntryRow(
+        index=row["idx"],
+        id=row["id"],
+        type=row["type"],
+        at=from_rfc3339(row["at"]),
+        run_id=row["run_id"],
+        leaf=row["leaf"],
+        leaf_hash=row["leaf_hash"],
+        salt=row["salt"],
+        payload=row["body"],
+    )

@@ -1,0 +1,288 @@
+"""The embedded store: one SQLite file in WAL mode, one thread that writes, one that reads."""
+
+from __future__ import annotations
+
+import asyncio
+import contextlib
+import sqlite3
+from collections.abc import AsyncIterator, Callable, Iterator, Sequence
+from concurrent.futures import ThreadPoolExecutor
+from datetime import datetime
+from importlib import resources
+from pathlib import Path
+from typing import Concatenate, ParamSpec, TypeVar
+
+from soar.errors import StoreError, StoreUnavailableError
+from soar.model.action import Attempt
+from soar.model.alert import Alert, DeadLetter, Outcome
+from soar.model.approval import Approval, ApprovalState
+from soar.model.base import to_rfc3339
+from soar.model.run import Run, RunState, StepRecord
+from soar.store import port
+from soar.store.sqlite import reads, tree
+from soar.store.sqlite.rows import run_of
+from soar.store.sqlite.writes import apply, check_lease
+
+SCHEMA_VERSION = 1
+_PAGE = 1000
+
+P = ParamSpec("P")
+T = TypeVar("T")
+
+
+class SqliteStore:
+    """A `Store` in one file. Several processes may open it; SQLite's write lock orders them."""
+
+    def __init__(self, path: Path) -> None:
+        self.path = path
+        self._writer = ThreadPoolExecutor(1, thread_name_prefix="store-write")
+        self._reader = ThreadPoolExecutor(1, thread_name_prefix="store-read")
+        self._write_db: sqlite3.Connection | None = None
+        self._read_db: sqlite3.Connection | None = None
+
+    async def open(self) -> None:
+        """Connect and bring the schema up to date; raises `StoreUnavailableError`."""
+        loop = asyncio.get_running_loop()
+        self._write_db = await loop.run_in_executor(self._writer, self._connect, True)
+        self._read_db = await loop.run_in_executor(self._reader, self._connect, False)
+
+    def _connect(self, migrate: bool) -> sqlite3.Connection:  # noqa: FBT001 - a thread's positional argument
+        try:
+            db = sqlite3.connect(self.path, isolation_level=None, timeout=10)
+            db.row_factory = sqlite3.Row
+            db.execute("PRAGMA journal_mode = WAL")
+            db.execute("PRAGMA synchronous = FULL")  # a commit that returned survives a power cut
+            if migrate:
+                _migrate(db)
+        except sqlite3.Error as failure:
+            raise StoreUnavailableError(f"store {self.path} cannot be opened: {failure}") from failure
+        return db
+
+    async def close(self) -> None:
+        """Finish what is under way and disconnect."""
+        loop = asyncio.get_running_loop()
+        for pool, db in ((self._writer, self._write_db), (self._reader, self._read_db)):
+            if db is not None:
+                await loop.run_in_executor(pool, db.close)
+            pool.shutdown(wait=True)
+        self._write_db = self._read_db = None
+
+    async def _write(self, work: Callable[[sqlite3.Connection], T]) -> T:
+        def in_thread() -> T:
+            assert self._write_db is not None, "the store is not open"
+            with _transaction(self._write_db) as db:
+                return work(db)
+
+        return await asyncio.get_running_loop().run_in_executor(self._writer, in_thread)
+
+    async def _read(
+        self, query: Callable[Concatenate[sqlite3.Connection, P], T], *args: P.args, **kwargs: P.kwargs
+    ) -> T:
+        def in_thread() -> T:
+            assert self._read_db is not None, "the store is not open"
+            try:
+                return query(self._read_db, *args, **kwargs)
+            except sqlite3.Error as failure:
+                raise StoreUnavailableError(f"store {self.path} cannot be read: {failure}") from failure
+
+        return await asyncio.get_running_loop().run_in_executor(self._reader, in_thread)
+
+    async def commit(self, facts: Sequence[port.Fact]) -> list[StoreError | None]:
+        """Make facts durable, together if none is refused, else each on its own."""
+        try:
+            await self._write(lambda db: _apply(db, facts))
+        except StoreUnavailableError:
+            raise
+        except StoreError as refusal:
+            if len(facts) == 1:
+                return [refusal]
+            # Nothing was written. One by one, so that a refused fact takes no other with it.
+            results: list[StoreError | None] = []
+            for fact in facts:
+                results += await self.commit([fact])
+            return results
+        return [None] * len(facts)
+
+    async def admit(self, keys: port.AdmissionKeys, decide: Callable[[port.Known], port.Fact]) -> port.Fact:
+        """Read, decide, write: one transaction."""
+
+        def work(db: sqlite3.Connection) -> port.Fact:
+            fact = decide(reads.known(db, keys))
+            _apply(db, [fact])
+            return fact
+
+        return await self._write(work)
+
+    async def lease(self, *, owner: str, until: datetime, limit: int) -> list[Run]:
+        """Take up to `limit` ready runs, most urgent first."""
+        if not await self._read(reads.any_ready):
+            return []  # an idle worker takes no write lock
+
+        def work(db: sqlite3.Connection) -> list[Run]:
+            return [run_of(row) for row in db.execute(reads.LEASE, (owner, to_rfc3339(until), limit))]
+
+        runs = await self._write(work)
+        return sorted(runs, key=lambda run: (-run.priority, run.id))
+
+    async def renew(self, *, owner: str, leases: Sequence[port.Lease], until: datetime) -> list[port.Lease]:
+        """Extend leases; returns those that are lost."""
+
+        def work(db: sqlite3.Connection) -> list[port.Lease]:
+            sql = "UPDATE runs SET lease_until = ? WHERE id = ? AND epoch = ? AND owner = ? AND state = 'running'"
+            held = to_rfc3339(until)
+            return [x for x in leases if db.execute(sql, (held, x.run_id, x.epoch, owner)).rowcount != 1]
+
+        return await self._write(work) if leases else []
+
+    async def due(self, now: datetime, limit: int) -> list[Run]:
+        """Waiting runs whose time has come."""
+        return await self._read(reads.due, now, limit)
+
+    async def expired_leases(self, now: datetime, limit: int) -> list[Run]:
+        """Running runs whose worker let the lease end."""
+        return await self._read(reads.expired_leases, now, limit)
+
+    async def due_approvals(self, now: datetime, limit: int) -> list[Approval]:
+        """Pending ones past `decide_by` and granted ones past `execute_by`."""
+        return await self._read(reads.due_approvals, now, limit)
+
+    async def run(self, run_id: str) -> Run | None:
+        """One run."""
+        return await self._read(reads.run, run_id)
+
+    async def runs(
+        self,
+        *,
+        state: RunState | None = None,
+        alert_id: str | None = None,
+        parent: tuple[str, str] | None = None,
+        playbook_id: str | None = None,
+        limit: int = 100,
+    ) -> list[Run]:
+        """Runs, newest first."""
+        filters = {"state": state, "alert_id": alert_id, "playbook_id": playbook_id}
+        if parent is not None:
+            filters |= {"parent_run_id": parent[0], "parent_path": parent[1]}
+        return [run_of(row) for row in await self._read(reads.newest, "runs", filters, limit)]
+
+    async def steps(self, run_id: str) -> dict[str, StepRecord]:
+        """What is recorded of a run's steps, by path."""
+        return await self._read(reads.steps, run_id)
+
+    async def attempts(self, run_id: str) -> list[Attempt]:
+        """A run's attempts in order."""
+        return await self._read(reads.attempts, run_id)
+
+    async def approval(self, approval_id: str) -> Approval | None:
+        """One approval."""
+        return await self._read(reads.approval, approval_id)
+
+    async def approvals(
+        self, *, state: ApprovalState | None = None, run_id: str | None = None, limit: int = 100
+    ) -> list[Approval]:
+        """Approvals, newest first."""
+        rows = await self._read(reads.newest, "approvals", {"state": state, "run_id": run_id}, limit)
+        return [Approval.model_validate_json(row["approval"]) for row in rows]
+
+    async def alert(self, alert_id: str) -> Alert | None:
+        """One alert's body; None where it does not exist or was erased."""
+        return await self._read(reads.alert, alert_id)
+
+    async def alert_row(self, alert_id: str) -> port.AlertRow | None:
+        """One alert with its outcome."""
+        return await self._read(reads.alert_row, alert_id)
+
+    async def alerts(
+        self, *, outcome: Outcome | None = None, source: str | None = None, limit: int = 100
+    ) -> list[port.AlertRow]:
+        """Alerts, newest first."""
+        return await self._read(reads.alerts, {"outcome": outcome, "source": source}, limit)
+
+    async def dead_letters(self, limit: int = 100) -> list[DeadLetter]:
+        """Records that could not become alerts, newest first."""
+        return await self._read(reads.dead_letters, limit)
+
+    async def playbook_text(self, digest: str) -> tuple[str, str] | None:
+        """(file, text) of a pinned playbook."""
+        return await self._read(reads.playbook_text, digest)
+
+    async def control(self, key: str) -> str | None:
+        """A switch's value."""
+        return await self._read(reads.control, key)
+
+    async def action_counts(self, keys: Sequence[str], since: datetime) -> dict[str, int]:
+        """How often each key was acted on since."""
+        return await self._read(reads.action_counts, keys, since)
+
+    async def counts(self) -> port.Counts:
+        """How much of everything there is."""
+        return await self._read(reads.counts)
+
+    async def tree(self) -> tuple[int, bytes]:
+        """Size and frontier of the journal's tree."""
+        return await self._read(tree.read_tree)
+
+    async def entries(
+        self, *, start: int = 0, run_id: str | None = None, newest: int | None = None
+    ) -> AsyncIterator[port.EntryRow]:
+        """Entries in tree order, a page at a time."""
+        if newest is not None:
+            start = max(start, (await self.tree())[0] - newest)
+        while page := await self._read(reads.entries, start, run_id, _PAGE):
+            for entry in page:
+                yield entry
+            start = page[-1].index + 1
+
+    async def checkpoints(self, *, newest: int | None = None) -> list[str]:
+        """Signed checkpoints, oldest first."""
+        return await self._read(reads.checkpoints, newest)
+
+    async def add_checkpoint(self, size: int, text: str) -> None:
+        """Keep a signed checkpoint; one that is already there for this size stays."""
+        await self._write(lambda db: db.execute("INSERT OR IGNORE INTO checkpoints VALUES (?, ?)", (size, text)))
+
+
+def _apply(db: sqlite3.Connection, facts: Sequence[port.Fact]) -> None:
+    for fact in facts:
+        if fact.lease is not None:
+            check_lease(db, fact.lease)
+        for write in fact.writes:
+            apply(write, db)
+    tree.append(db, [entry for fact in facts for entry in fact.entries])
+
+
+@contextlib.contextmanager
+def _transaction(db: sqlite3.Connection) -> Iterator[sqlite3.Connection]:
+    """Everything or nothing: if we crash before COMMIT returns, SQLite rolls back at the next open."""
+    try:
+        db.execute("BEGIN IMMEDIATE")
+        yield db
+        db.execute("COMMIT")
+    except sqlite3.Error as failure:
+        _rollback(db)
+        raise StoreUnavailableError(f"nothing was written: {failure}") from failure
+    except BaseException:
+        _rollback(db)
+        raise
+
+
+def _rollback(db: sqlite3.Connection) -> None:
+    if db.in_transaction:  # a full disk rolls back by itself
+        db.execute("ROLLBACK")
+
+
+def _migrate(db: sqlite3.Connection) -> None:
+    version = db.execute("PRAGMA user_version").fetchone()[0]
+    if version > SCHEMA_VERSION:
+        raise StoreUnavailableError(
+            f"the store has schema {version}, this soar knows {SCHEMA_VERSION}; run a newer soar, or restore a backup"
+        )
+    for number in range(version + 1, SCHEMA_VERSION + 1):
+        sql = resources.files(__package__).joinpath(f"{number:03}.sql").read_text()
+        try:
+            db.executescript(f"BEGIN IMMEDIATE;\n{sql}\nPRAGMA user_version = {number};\nCOMMIT;")
+        except sqlite3.Error:
+            _rollback(db)
+            # Another process may have migrated between our look and our lock.
+            if db.execute("PRAGMA user_version").fetchone()[0] < number:
+                raise

@@ -1,0 +1,296 @@
+"""Each Write as SQL. Every function runs inside the caller's transaction and raises StoreError to undo it."""
+
+from __future__ import annotations
+
+import sqlite3
+from collections.abc import Callable
+from functools import singledispatch
+
+from soar.errors import HaltedError, LeaseLostError, RunCancelledError, StateConflictError, StoreError
+from soar.model.action import ATTEMPT_MOVES, Attempt, Effect
+from soar.model.approval import APPROVAL_MOVES
+from soar.model.base import to_rfc3339
+from soar.model.run import RUN_MOVES, RunState, StepState
+from soar.store import port
+from soar.store.sqlite.rows import matches_text, run_values, to_json, when
+
+
+def check_lease(db: sqlite3.Connection, lease: port.Lease) -> None:
+    """Raise LeaseLostError unless the run is still running under this epoch."""
+    held = db.execute(
+        "SELECT 1 FROM runs WHERE id = ? AND epoch = ? AND state = 'running'", (lease.run_id, lease.epoch)
+    ).fetchone()
+    if held is None:
+        raise LeaseLostError(f"run {lease.run_id} is no longer ours (epoch {lease.epoch}); nothing was written")
+
+
+def _one(cursor: sqlite3.Cursor, refusal: Callable[[], StoreError]) -> None:
+    if cursor.rowcount != 1:
+        raise refusal()
+
+
+def _conflict(text: str) -> Callable[[], StoreError]:
+    return lambda: StateConflictError(text)
+
+
+@singledispatch
+def apply(write: object, _db: sqlite3.Connection) -> None:
+    """Carry out one write."""
+    raise TypeError(f"no SQL for {type(write).__name__}")
+
+
+@apply.register
+def _(write: port.InsertRecord, db: sqlite3.Connection) -> None:
+    db.execute("INSERT INTO records (coordinates, at) VALUES (?, ?)", (write.coordinates, to_rfc3339(write.at)))
+
+
+@apply.register
+def _(write: port.InsertAlert, db: sqlite3.Connection) -> None:
+    alert = write.alert
+    db.execute(
+        "INSERT INTO alerts VALUES (?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?)",
+        (
+            alert.id,
+            alert.uid,
+            alert.source,
+            write.coordinates,
+            write.content,
+            alert.title,
+            alert.severity,
+            alert.rule.id,
+            alert.rule.name,
+            write.outcome,
+            matches_text(write.matches),
+            to_rfc3339(alert.time),
+            to_rfc3339(alert.received_at),
+            write.entry_id,
+        ),
+    )
+
+
+@apply.register
+def _(write: port.InsertDeadLetter, db: sqlite3.Connection) -> None:
+    letter = write.letter
+    db.execute(
+        "INSERT INTO dead_letters VALUES (?, ?, ?, ?, ?, ?)",
+        (
+            letter.id,
+            letter.record.coordinates,
+            letter.code,
+            letter.reason,
+            to_rfc3339(letter.at),
+            letter.record.model_dump_json(),
+        ),
+    )
+
+
+@apply.register
+def _(write: port.PutWindow, db: sqlite3.Connection) -> None:
+    window = write.window
+    db.execute(
+        "INSERT INTO windows VALUES (?, ?, ?, ?, ?) ON CONFLICT (key) DO UPDATE SET started_at = excluded.started_at, "
+        "until = excluded.until, count = excluded.count, run_id = excluded.run_id",
+        (window.key, to_rfc3339(window.started_at), to_rfc3339(window.until), window.count, window.run_id),
+    )
+
+
+@apply.register
+def _(write: port.InsertRun, db: sqlite3.Connection) -> None:
+    values = run_values(write.run)
+    columns = ", ".join(values)
+    marks = ", ".join(f":{name}" for name in values)
+    db.execute(f"INSERT INTO runs ({columns}) VALUES ({marks})", values)  # noqa: S608 - names are our own
+
+
+@apply.register
+def _(write: port.ParkRun, db: sqlite3.Connection) -> None:
+    # A signal that came while the run was running must not be slept through.
+    _one(
+        db.execute(
+            "UPDATE runs SET state = CASE WHEN signalled OR cancel_requested THEN 'ready' ELSE 'waiting' END, "
+            "wake_at = ?, owner = NULL, lease_until = NULL, signalled = 0 WHERE id = ? AND state = 'running'",
+            (when(write.wake_at), write.run_id),
+        ),
+        _conflict(f"run {write.run_id} is not running, so it cannot be parked"),
+    )
+
+
+@apply.register
+def _(write: port.ReleaseRun, db: sqlite3.Connection) -> None:
+    expired = "9999" if write.expired_before is None else to_rfc3339(write.expired_before)
+    _one(
+        db.execute(
+            "UPDATE runs SET state = 'ready', owner = NULL, lease_until = NULL "
+            "WHERE id = ? AND state = 'running' AND lease_until < ?",
+            (write.run_id, expired),
+        ),
+        _conflict(f"run {write.run_id} is not running, or its lease was renewed"),
+    )
+
+
+@apply.register
+def _(write: port.SignalRun, db: sqlite3.Connection) -> None:
+    db.execute(
+        "UPDATE runs SET signalled = 1, state = CASE state WHEN 'waiting' THEN 'ready' ELSE state END "
+        "WHERE id = ? AND state IN ('waiting', 'running', 'ready')",
+        (write.run_id,),
+    )
+
+
+@apply.register
+def _(write: port.FinishRun, db: sqlite3.Connection) -> None:
+    if write.state not in RUN_MOVES[RunState.RUNNING]:
+        raise StateConflictError(f"run {write.run_id} cannot finish as {write.state}")
+    _one(
+        db.execute(
+            "UPDATE runs SET state = ?, outputs = ?, error = ?, finished_at = ?, owner = NULL, lease_until = NULL, "
+            "wake_at = NULL WHERE id = ? AND state = 'running'",
+            (write.state, to_json(write.outputs), write.error, to_rfc3339(write.at), write.run_id),
+        ),
+        _conflict(f"run {write.run_id} is not running, so it cannot finish"),
+    )
+
+
+@apply.register
+def _(write: port.RequestCancel, db: sqlite3.Connection) -> None:
+    _one(
+        db.execute(
+            "UPDATE runs SET cancel_requested = 1, state = CASE state WHEN 'running' THEN 'running' ELSE 'ready' END "
+            "WHERE id = ? AND state IN ('ready', 'running', 'waiting', 'needs_review')",
+            (write.run_id,),
+        ),
+        _conflict(f"run {write.run_id} does not exist or has already ended, so it cannot be cancelled"),
+    )
+
+
+@apply.register
+def _(write: port.ReopenRun, db: sqlite3.Connection) -> None:
+    if RunState.READY not in RUN_MOVES.get(write.expect, frozenset()):
+        raise StateConflictError(f"a {write.expect} run cannot be retried")
+    _one(
+        db.execute(
+            "UPDATE runs SET state = 'ready', error = NULL, finished_at = NULL, cancel_requested = 0 "
+            "WHERE id = ? AND state = ?",
+            (write.run_id, write.expect),
+        ),
+        _conflict(f"run {write.run_id} is not {write.expect}, so it cannot be retried"),
+    )
+    db.executemany("DELETE FROM steps WHERE run_id = ? AND path = ?", [(write.run_id, path) for path in write.forget])
+
+
+@apply.register
+def _(write: port.PutStep, db: sqlite3.Connection) -> None:
+    record = write.record
+    awaits = record.state is StepState.WAITING and "trigger" in record.data
+    _one(
+        db.execute(
+            "INSERT INTO steps VALUES (?, ?, ?, ?, ?) ON CONFLICT (run_id, path) DO UPDATE SET state = excluded.state, "
+            "record = excluded.record, awaits_alert = excluded.awaits_alert "
+            "WHERE steps.state IN ('waiting', 'unknown')",
+            (record.run_id, record.path, record.state, record.model_dump_json(), awaits),
+        ),
+        _conflict(f"step {record.path} of run {record.run_id} has already ended"),
+    )
+
+
+@apply.register
+def _(write: port.InsertAttempt, db: sqlite3.Connection) -> None:
+    attempt, request = write.attempt, write.attempt.request
+    if db.execute("SELECT 1 FROM control WHERE key = 'halt'").fetchone() is not None:
+        raise HaltedError("the kill switch is set; `soar resume` clears it")
+    if db.execute("SELECT 1 FROM runs WHERE id = ? AND cancel_requested", (attempt.run_id,)).fetchone() is not None:
+        raise RunCancelledError(f"run {attempt.run_id} was cancelled")
+    values = (attempt.run_id, attempt.path, attempt.number, attempt.state, request.effect, attempt.model_dump_json())
+    try:
+        db.execute("INSERT INTO attempts VALUES (?, ?, ?, ?, ?, ?)", values)
+    except sqlite3.IntegrityError as failure:
+        raise StateConflictError(f"attempt {attempt.number} of {attempt.path} was already intended") from failure
+    if request.effect is not Effect.READ:
+        at = to_rfc3339(attempt.intended_at)
+        keys = acted_keys(attempt, write.playbook_id)
+        db.executemany(
+            "INSERT INTO acted VALUES (?, ?, ?, ?, ?)",
+            [(key, at, attempt.run_id, attempt.path, attempt.number) for key in keys],
+        )
+
+
+def acted_keys(attempt: Attempt, playbook_id: str) -> list[str]:
+    """What an attempt counts against."""
+    request = attempt.request
+    targets = {f"target:{t.type}:{t.id}" for t in request.targets}
+    return [f"connector:{request.connector}", f"playbook:{playbook_id}", *sorted(targets)]
+
+
+@apply.register
+def _(write: port.MoveAttempt, db: sqlite3.Connection) -> None:
+    if write.to not in ATTEMPT_MOVES.get(write.expect, frozenset()):
+        raise StateConflictError(f"an attempt cannot go from {write.expect} to {write.to}")
+    key = (write.run_id, write.path, write.number, write.expect)
+    where = "WHERE run_id = ? AND path = ? AND number = ? AND state = ?"
+    row = db.execute(f"SELECT attempt FROM attempts {where}", key).fetchone()  # noqa: S608 - a constant
+    if row is None:
+        raise StateConflictError(f"attempt {write.number} of {write.path} is not {write.expect}")
+    attempt = Attempt.model_validate_json(row[0]).model_copy(
+        update={"state": write.to, "finished_at": write.at, "error_code": write.error_code, "error": write.error}
+    )
+    db.execute(
+        f"UPDATE attempts SET state = ?, attempt = ? {where}",  # noqa: S608 - a constant
+        (write.to, attempt.model_dump_json(), *key),
+    )
+
+
+@apply.register
+def _(write: port.InsertApproval, db: sqlite3.Connection) -> None:
+    approval = write.approval
+    db.execute(
+        "INSERT INTO approvals VALUES (?, ?, ?, ?, ?, ?, ?, ?)",
+        (
+            approval.id,
+            approval.run_id,
+            approval.path,
+            approval.state,
+            len(approval.votes),
+            to_rfc3339(approval.decide_by),
+            when(approval.execute_by),
+            approval.model_dump_json(),
+        ),
+    )
+
+
+@apply.register
+def _(write: port.UpdateApproval, db: sqlite3.Connection) -> None:
+    approval = write.approval
+    if approval.state is not write.expect and approval.state not in APPROVAL_MOVES.get(write.expect, frozenset()):
+        raise StateConflictError(f"an approval cannot go from {write.expect} to {approval.state}")
+    _one(
+        db.execute(
+            "UPDATE approvals SET state = ?, votes = ?, execute_by = ?, approval = ? "
+            "WHERE id = ? AND state = ? AND votes = ?",
+            (
+                approval.state,
+                len(approval.votes),
+                when(approval.execute_by),
+                approval.model_dump_json(),
+                approval.id,
+                write.expect,
+                write.expect_votes,
+            ),
+        ),
+        _conflict(f"approval {approval.id} has changed meanwhile; look at it again"),
+    )
+
+
+@apply.register
+def _(write: port.InsertPlaybook, db: sqlite3.Connection) -> None:
+    db.execute(
+        "INSERT INTO playbooks VALUES (?, ?, ?, ?) ON CONFLICT (digest) DO NOTHING",
+        (write.digest, write.playbook_id, write.file, write.text),
+    )
+
+
+@apply.register
+def _(write: port.SetControl, db: sqlite3.Connection) -> None:
+    if write.value is None:
+        db.execute("DELETE FROM control WHERE key = ?", (write.key,))
+    else:
+        db.execute("INSERT OR REPLACE INTO control VALUES (?, ?)", (write.key, write.value))
