@@ -34,7 +34,7 @@ test_networks if {
 }
 
 test_limits if {
-	places == {"limits.target.hour", "limits.target.day"} with data.limits.target as {"hour": "30"}
+	places == {"limits.target.hour", "limits.target.day"} with data.limits.target as {"hour": "30", "day": -1}
 	places == {"limits.own.p.hours", "limits.own.p.day"} with data.limits.own as {"p": {"hours": 1, "day": 1.5}}
 	places == {"limits.fleet_percent.host"} with data.limits.fleet_percent as {"host": 101}
 	places == {"limits.depth"} with data.limits.depth as "5"

@@ -22,9 +22,10 @@ subjects contains ["target", key] if {
 	key := sprintf("%s:%s", [target.type, target.id])
 }
 
-limit(scope, name, window) := limits.own[name][window] if {
-	scope != "target"
-} else := limits[scope][window]
+# Connectors and playbooks may have limits of their own.
+limit("target", _, window) := limits.target[window]
+
+limit(scope, name, window) := object.get(limits.own, [name, window], limits[scope][window]) if scope in {"connector", "playbook"}
 
 deny contains {"code": code, "control": "blast_radius", "msg": msg} if {
 	data.soar.lib.harmful

@@ -35,9 +35,9 @@ verdicts contains {"level": level, "code": "freeze.active", "msg": msg} if {
 	msg := sprintf("the change freeze %s is on", [name])
 }
 
-freeze_level := freezes.critical_containment if {
-	exempt
-} else := "deny"
+freeze_level := freezes.critical_containment if exempt
+
+freeze_level := "deny" if not exempt
 
 verdicts contains {"level": level, "code": "freeze.business_hours", "msg": msg} if {
 	data.soar.lib.harmful

@@ -34,7 +34,7 @@ class Result(BaseModel):
 class Trail:
     """What one call has done so far; the client writes it, the registry judges later failures by it."""
 
-    changed: bool = False  # a request that is no read was answered with success
+    changes: int = 0  # requests that are no reads and were answered with success
 
 
 @dataclass(frozen=True, kw_only=True)

@@ -6,7 +6,7 @@ import asyncio
 import hashlib
 import time
 from collections.abc import AsyncIterator, Mapping
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from http.cookiejar import CookieJar, DefaultCookiePolicy
 from typing import Annotated, Any
 from urllib.parse import unquote, urlsplit
@@ -179,9 +179,10 @@ class Client:
                 run=call.run_id,
                 seconds=round(time.monotonic() - started, 4),
             )
-        if call.effect is not Effect.READ:
-            call.trail.changed = True
-        return response
+        if call.effect is Effect.READ:
+            return response
+        call.trail.changes += 1
+        return replace(response, trail=call.trail)
 
     async def close(self) -> None:
         """End all connections."""

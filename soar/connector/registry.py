@@ -144,7 +144,7 @@ class Registry:
         except OutcomeUnknownError:
             raise
         except ConnectorError as failure:
-            if trail.changed:
+            if trail.changes:
                 raise OutcomeUnknownError(f"{name} was carried out in part; then: {failure}") from failure
             raise
         except TimeoutError:
@@ -158,10 +158,11 @@ class Registry:
 
     async def test(self, instance: str) -> str:
         """Ask the instance's product whether we are known and welcome; raises ConnectorError where not."""
+        connector = self._instance(instance).connector
         deadline = self._clock.now() + timedelta(seconds=TEST_SECONDS)
         call = Call(idempotency_key="test", run_id="test", path="test", deadline=deadline, effect=Effect.READ)
         try:
-            return printable(await self._bounded(self._instance(instance).connector.test(call), call))
+            return printable(await self._bounded(connector.test(call), call))
         except ConnectorError:
             raise
         except TimeoutError:

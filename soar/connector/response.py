@@ -14,6 +14,7 @@ from urllib.parse import quote
 import orjson
 from pydantic import BaseModel, ValidationError
 
+from soar.connector.base import Trail
 from soar.errors import (
     AuthenticationError,
     ConnectorError,
@@ -72,6 +73,7 @@ class Response:
     status: int
     headers: Mapping[str, str]
     body: bytes
+    trail: Trail | None = None  # where it counted as a change
 
     def __repr__(self) -> str:
         return f"Response({self.exchange}, {self.status}, {len(self.body)} bytes)"
@@ -99,6 +101,12 @@ class Response:
     def unreadable(self, why: str) -> ConnectorError:
         """The error for a success whose body cannot be understood."""
         return self.exchange.broken(f"the answer ({self.status}) is {why}", status=self.status)
+
+    def declined(self, why: str) -> RejectedError:
+        """The error for a success whose body says that nothing was done, such as `"ok": false`; raise it at once."""
+        if self.trail is not None:
+            self.trail.changes -= 1
+        return RejectedError(f"{self.exchange} was declined: {printable(why)[:EXCERPT]}", status=self.status)
 
 
 def refused(

@@ -4,7 +4,6 @@ from __future__ import annotations
 
 from dataclasses import dataclass
 from datetime import timedelta
-from typing import NoReturn
 
 import structlog
 
@@ -142,7 +141,7 @@ class Actor:
             obligations=decision.approvals, step=asked.step, playbook=playbook, requester=None
         )
         if approval is None:
-            await self._ask_people(context, asked, needed=needed, revision=decision.revision, entries=(decided,))
+            raise await self._ask_people(context, asked, needed=needed, decision=decision, entries=(decided,))
         in_time = approval.execute_by is not None and context.now() < approval.execute_by
         bound = approvals.still_bound(approval, request=asked.request, playbook=playbook, revision=decision.revision)
         if bound and in_time and not needed.unmet(asked.votes):
@@ -154,9 +153,7 @@ class Actor:
             over = approval.model_copy(update={"state": state})
             writes = (UpdateApproval(approval=over, expect=approval.state, expect_votes=len(approval.votes)),)
             entries = (decided, approvals.closed_entry(context.scribe, over))
-        await self._ask_people(
-            context, asked, needed=needed, revision=decision.revision, entries=entries, writes=writes
-        )
+        raise await self._ask_people(context, asked, needed=needed, decision=decision, entries=entries, writes=writes)
 
     async def _ask_people(
         self,
@@ -164,15 +161,16 @@ class Actor:
         asked: _Asked,
         *,
         needed: Requirement,
-        revision: str,
+        decision: Decision,
         entries: tuple[Entry, ...],
         writes: tuple[Write, ...] = (),
-    ) -> NoReturn:
+    ) -> Park:
+        """Put the request to people; returns the Park to raise."""
         request = approvals.request_approval(
             scribe=context.scribe,
             request=asked.request,
             playbook=context.program.playbook,
-            revision=revision,
+            revision=decision.revision,
             needed=needed,
         )
         told = context.entry(
@@ -188,7 +186,7 @@ class Actor:
             record=waiting(asked.record, phase="approval", approval_id=request.id),
         )
         log.info("approval.requested", run=context.run.id, approval=request.id, action=asked.request.action)
-        raise Park
+        return Park()
 
     async def _verify(self, context: RunContext, step: ActionStep, *, record: StepRecord, scope: Scope) -> StepRecord:
         """Read back until the effect is there: an HTTP 200 is not proof. Each look is an action of its own."""

@@ -9,6 +9,7 @@ from __future__ import annotations
 from collections.abc import Mapping
 from dataclasses import dataclass, field
 from functools import lru_cache
+from types import MappingProxyType
 from typing import Any
 
 from jmespath import exceptions
@@ -73,15 +74,17 @@ def _type_trouble(failure: exceptions.JMESPathTypeError) -> str:
     return f"{failure.function_name}() takes {takes}, not {given}{remedy}"
 
 
-_TYPE_WORDS = {
-    "string": "text",
-    "array": "a list",
-    "object": "an object",
-    "number": "a number",
-    "boolean": "true or false",
-    "expref": "an &expression",
-    "array-string": "a list of text",
-    "array-number": "a list of numbers",
-}
+_TYPE_WORDS = MappingProxyType(
+    {
+        "string": "text",
+        "array": "a list",
+        "object": "an object",
+        "number": "a number",
+        "boolean": "true or false",
+        "expref": "an &expression",
+        "array-string": "a list of text",
+        "array-number": "a list of numbers",
+    }
+)
 
 __all__ = ["Expression", "ExpressionError", "compile_expression", "truthy"]

@@ -9,6 +9,7 @@ from __future__ import annotations
 import ipaddress
 from collections.abc import Iterable
 from functools import lru_cache
+from types import MappingProxyType
 from typing import Any
 
 import re2
@@ -17,9 +18,9 @@ from jmespath.functions import signature
 
 from soar.expr.bounds import Budget, refuse
 
-_TEXT: Any = {"types": ["string", "null"]}
-_FIXED: Any = {"types": ["string"]}
-_ANY: Any = {"types": []}
+_TEXT: Any = MappingProxyType({"types": ("string", "null")})
+_FIXED: Any = MappingProxyType({"types": ("string",)})
+_ANY: Any = MappingProxyType({"types": ()})
 _DEEP = frozenset({"to_string", "contains"})
 
 

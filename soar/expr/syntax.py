@@ -9,6 +9,7 @@ from __future__ import annotations
 import json
 from collections.abc import Iterator
 from itertools import pairwise
+from types import MappingProxyType
 from typing import Any
 
 import jmespath
@@ -29,7 +30,7 @@ Token = dict[str, Any]
 
 _COMPARATORS = frozenset({"eq", "ne", "lt", "lte", "gt", "gte"})
 _WORDS = frozenset({"true", "false", "null"})
-_LITERAL_PLACES = {"matches": (1, "pattern"), "cidr_contains": (0, "network")}
+_LITERAL_PLACES = MappingProxyType({"matches": (1, "pattern"), "cidr_contains": (0, "network")})
 
 
 def parse(source: str) -> Tree:

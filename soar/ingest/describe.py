@@ -104,9 +104,8 @@ def _expected(mapping: Mapping) -> dict[str, list[str]]:
     }
     for kind, specs in mapping.entities:
         for spec in specs:
-            for name, getters in spec:
-                if isinstance(getters, tuple) and getters:
-                    fields[f"{kind}.{name}"] = fields.get(f"{kind}.{name}", ()) + getters
+            for name, getters in spec.filled():
+                fields[f"{kind}.{name}"] = fields.get(f"{kind}.{name}", ()) + getters
     return {field: [getter.source for getter in getters] for field, getters in fields.items() if getters}
 
 

@@ -9,7 +9,7 @@ from typing import Any
 
 from soar.ingest import values
 from soar.ingest.expressions import Getter
-from soar.ingest.fields import EntityFields
+from soar.ingest.fields import EntityFields, IpFields
 from soar.ingest.mapping import Mapping
 from soar.ingest.severity import Reading
 from soar.ingest.times import parse_time
@@ -80,9 +80,14 @@ class Extract:
 
     def one(self, field: str, getters: Sequence[Getter], convert: Convert, scope: Scope | None = None) -> Any:
         """The first usable value of the first expression that gives one, or None."""
+        if scope is None:
+            scope = self.scope
         for getter in getters:
-            for value in self._given(getter, self.scope if scope is None else scope):
-                found = convert(value)
+            value = getter.get(scope)
+            if value is None:
+                continue
+            for item in self._present(value):
+                found = convert(item)
                 if found is not None:
                     self._note(field, getter)
                     return found
@@ -92,8 +97,8 @@ class Extract:
         """The usable values of all expressions, without repeats."""
         found: dict[Any, None] = {}
         for getter in getters:
-            for value in self._given(getter, self.scope if scope is None else scope):
-                converted = convert(value)
+            for item in self._present(getter.get(self.scope if scope is None else scope)):
+                converted = convert(item)
                 if converted is not None and len(found) < MAX_OBSERVABLES:
                     found[converted] = None
                     self._note(field, getter)
@@ -157,15 +162,15 @@ class Extract:
     def _label(self, name: str, getters: Sequence[Getter]) -> str | None:
         """As `one`, but a list is given whole."""
         for getter in getters:
-            text = values.label(list(self._given(getter, self.scope)))
+            text = values.label(self._present(getter.get(self.scope)))
             if text:
                 self._note(f"labels.{name}", getter)
                 return text
         return None
 
-    def _kind(self, kind: str, specs: Sequence[EntityFields]) -> tuple[Frozen, ...]:
+    def _kind(self, kind: str, lines: Sequence[EntityFields]) -> tuple[Frozen, ...]:
         found: dict[Any, Frozen] = {}
-        for spec in specs:
+        for spec in lines:
             for scope in self._scopes(spec):
                 entity = self._entity(kind, spec, scope)
                 if entity is not None and len(found) < MAX_ENTITIES:
@@ -186,27 +191,25 @@ class Extract:
 
     def _entity(self, kind: str, spec: EntityFields, scope: Scope) -> Frozen | None:
         found: dict[str, Any] = {}
-        for field, getters in spec:
-            if field in {"each", "role"} or not getters:
-                continue
+        for field, getters in spec.filled():
             convert = _CONVERT.get(field, values.name)
             if field == "recipients":
                 found[field] = tuple(self.many(f"{kind}.{field}", getters, convert, scope))
-                continue
-            found[field] = self.one(f"{kind}.{field}", getters, convert, scope)
-        needed = _REQUIRED.get(kind)
-        if not any(found.values()) or (needed and not found.get(needed)):
+            else:
+                found[field] = self.one(f"{kind}.{field}", getters, convert, scope)
+        if not found.get(_REQUIRED[kind]) if kind in _REQUIRED else not any(found.values()):
             return None
-        if getattr(spec, "role", None):
-            found["role"] = spec.role  # type: ignore[attr-defined]
+        if isinstance(spec, IpFields):
+            found["role"] = spec.role
         return _MODELS[kind](**found)
 
-    def _given(self, getter: Getter, scope: Scope) -> Iterator[Any]:
-        value = getter.get(scope)
-        for item in value if isinstance(value, list) else (value,):
-            if item is None or (isinstance(item, str) and item.strip().casefold() in self.absent):
-                continue
-            yield item
+    def _present(self, value: Any) -> list[Any]:
+        """The values in a list, or the one, without those that say "nothing"."""
+        return [
+            item
+            for item in (value if isinstance(value, list) else (value,))
+            if item is not None and not (isinstance(item, str) and item.strip().casefold() in self.absent)
+        ]
 
     def _note(self, field: str, getter: Getter) -> None:
         if self.trace is not None:

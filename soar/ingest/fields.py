@@ -2,9 +2,10 @@
 
 from __future__ import annotations
 
+from collections.abc import Iterator
 from typing import Literal
 
-from soar.ingest.expressions import Expressions, OneExpression
+from soar.ingest.expressions import Expressions, Getter, OneExpression
 from soar.model.base import Frozen
 
 
@@ -26,6 +27,13 @@ class EntityFields(Frozen):
     """One line of an entity list: one entity, or with `each` one for every element that `each` gives."""
 
     each: OneExpression | None = None
+
+    def filled(self) -> Iterator[tuple[str, tuple[Getter, ...]]]:
+        """The fields that have expressions, with them."""
+        for name in type(self).model_fields:
+            value = getattr(self, name)
+            if value and isinstance(value, tuple):
+                yield name, value
 
 
 class HostFields(EntityFields):

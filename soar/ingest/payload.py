@@ -56,7 +56,7 @@ def parse_text(text: str) -> Any:
         cut = "ends too early" if failure.pos >= len(text.rstrip()) or "Unterminated" in failure.msg else "is no JSON"
         place = f"line {failure.lineno}, column {failure.colno}"
         raise RecordError(f"{cut}: {failure.msg} at {place}", "not_json") from failure
-    return _without_surrogates(document) if _SURROGATE_ESCAPE.search(text) or _SURROGATE.search(text) else document
+    return _without_surrogates(document) if _SURROGATE_ESCAPE.search(text) else document
 
 
 def objects(document: Any) -> list[Any]:

@@ -114,7 +114,7 @@ def bundle_entries(raw: bytes) -> list[bytes]:
     while at < len(raw):
         start = at + _LENGTH_BYTES
         at = start + int.from_bytes(raw[at:start], "big")
-        if start > len(raw) or at > len(raw):
+        if at > len(raw):
             raise JournalError(f"the bundle ends inside its entry {len(entries)}")
         entries.append(raw[start:at])
     return entries

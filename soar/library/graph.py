@@ -5,6 +5,7 @@ from __future__ import annotations
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 from html import escape
+from types import MappingProxyType
 from typing import Final
 
 from soar.library.blocks import Block, branches, error_steps
@@ -31,19 +32,21 @@ text{font:12px ui-sans-serif,system-ui,-apple-system,"Segoe UI",sans-serif;fill:
 .wire{stroke:#98a2b3;stroke-width:1.25;fill:none}
 """
 
-_ACCENTS: Final = {
-    "trigger": "#6941c6",
-    "use": "#1570ef",
-    "if": "#dc6803",
-    "switch": "#dc6803",
-    "parallel": "#0e9384",
-    "foreach": "#0e9384",
-    "wait": "#667085",
-    "ask": "#c11574",
-    "call": "#4e5ba6",
-    "set": "#667085",
-    "stop": "#d92d20",
-}
+_ACCENTS: Final = MappingProxyType(
+    {
+        "trigger": "#6941c6",
+        "use": "#1570ef",
+        "if": "#dc6803",
+        "switch": "#dc6803",
+        "parallel": "#0e9384",
+        "foreach": "#0e9384",
+        "wait": "#667085",
+        "ask": "#c11574",
+        "call": "#4e5ba6",
+        "set": "#667085",
+        "stop": "#d92d20",
+    }
+)
 
 Draw = Callable[[float, float], list[str]]
 

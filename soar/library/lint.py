@@ -75,7 +75,7 @@ class _Linter:
         steps = frozenset(step.id for step, _ in walk(playbook) if step.id)
         names = frozenset(playbook.vars) | frozenset(playbook.inputs.get("properties", {}))
         scope = self.steps(playbook.steps, ("steps",), Scope(steps, self.results(), names=names))
-        self.steps(playbook.on_error, ("on_error",), scope)
+        self.steps(playbook.on_error, ("on_error",), replace(scope, names=scope.names | {"error"}))
         self.template(playbook.outputs, ("outputs",), scope)
 
     def ids(self) -> None:
@@ -208,11 +208,10 @@ class _Linter:
         return scope.joined([self.steps(block.steps, (*path, *block.path), scope) for block in branches(step)])
 
     def foreach(self, step: ForeachStep, path: Path_, scope: Scope) -> Scope:
-        """What a body defines exists once per element, so nothing of it but variables is seen behind it."""
+        """What a body defines exists once per element, so nothing of it is seen behind the loop."""
         self.expression(step.foreach, (*path, "foreach"), scope)
-        inner = replace(scope, items=scope.items | {step.as_})
-        behind = self.steps(step.do, (*path, "do"), inner)
-        return replace(scope, names=behind.names)
+        self.steps(step.do, (*path, "do"), replace(scope, items=frozenset({step.as_, "index"})))
+        return scope
 
     def wait(self, step: WaitStep, path: Path_, scope: Scope) -> None:
         under = (*path, "wait")

@@ -3,8 +3,9 @@
 from __future__ import annotations
 
 import ipaddress
-from collections.abc import Callable, Hashable, Iterator, Sequence
+from collections.abc import Callable, Hashable, Iterator, Mapping, Sequence
 from dataclasses import dataclass
+from types import MappingProxyType
 from typing import Any
 
 from soar.expr.functions import network_of
@@ -12,7 +13,7 @@ from soar.library.fields import Parts, split_path, values_at
 from soar.model.alert import Severity
 from soar.model.playbook import Match
 
-_RANKS = {str(word): word.rank for word in Severity}
+_RANKS = MappingProxyType({str(word): word.rank for word in Severity})
 
 
 @dataclass(frozen=True, slots=True)
@@ -112,15 +113,17 @@ def _scalars(values: Sequence[Any]) -> Iterator[Any]:
     return (value for value in values if not isinstance(value, dict | list))
 
 
-_OPERATORS: dict[str, tuple[str, Callable[[Any], Callable[[Sequence[Any]], bool]]]] = {
-    "any_of": ("is any of", _any_of),
-    "at_least": ("is at least", lambda limit: _bound(limit, 1)),
-    "at_most": ("is at most", lambda limit: _bound(limit, -1)),
-    "none_of": ("is none of", _none_of),
-    "prefix": ("starts with", lambda wanted: _text(wanted, str.startswith)),
-    "suffix": ("ends with", lambda wanted: _text(wanted, str.endswith)),
-    "cidr": ("is within", _cidr),
-    "exists": ("exists", _exists),
-}
+_OPERATORS: Mapping[str, tuple[str, Callable[[Any], Callable[[Sequence[Any]], bool]]]] = MappingProxyType(
+    {
+        "any_of": ("is any of", _any_of),
+        "at_least": ("is at least", lambda limit: _bound(limit, 1)),
+        "at_most": ("is at most", lambda limit: _bound(limit, -1)),
+        "none_of": ("is none of", _none_of),
+        "prefix": ("starts with", lambda wanted: _text(wanted, str.startswith)),
+        "suffix": ("ends with", lambda wanted: _text(wanted, str.endswith)),
+        "cidr": ("is within", _cidr),
+        "exists": ("exists", _exists),
+    }
+)
 INDEXED = frozenset({"any_of", "at_least", "at_most"})
 """The operators that the index answers without looking at a playbook."""

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Iterable, Iterator
 from dataclasses import dataclass, field, replace
+from types import MappingProxyType
 
 from soar.located import did_you_mean
 from soar.model.alert import Alert
@@ -104,4 +105,4 @@ def _fine(_: Scope, __: FieldPath) -> None:
     return None
 
 
-_BY_ROOT = {"alert": _alert, "steps": _step, "vars": _vars, "item": _item}
+_BY_ROOT = MappingProxyType({"alert": _alert, "steps": _step, "vars": _vars, "item": _item})

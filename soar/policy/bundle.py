@@ -25,11 +25,11 @@ from soar.errors import Place, PolicyError
 from soar.located import Located, did_you_mean, load, read_text
 from soar.model.base import canonical
 from soar.model.decision import DecisionDocument
+from soar.policy.dialect import Source, check, tree_of_schema
 from soar.policy.input import PolicyInput
 from soar.policy.port import ENTRY_POINT
-from soar.policy.dialect import Source, check, tree_of_schema
-from soar.policy.rehearsal import rehearsal
 from soar.policy.rego import EngineFault, Module, evaluate, explain, new_engine
+from soar.policy.rehearsal import rehearsal
 
 LINT: Final = "data.soar.lint.faults"
 _NAME = re.compile(r"[a-z][a-z0-9_]*")

@@ -10,6 +10,7 @@ from __future__ import annotations
 
 from collections.abc import Iterable, Iterator, Mapping
 from dataclasses import dataclass
+from types import MappingProxyType
 from typing import Any, Final
 
 from soar.errors import Place, PolicyError
@@ -34,13 +35,16 @@ BUILTINS: Final = frozenset(
 """
 
 _COMPREHENSIONS = ("ArrayCompr", "SetCompr", "ObjectCompr")
-_WHY = {
-    "http.send": "policy looks nothing up; what a rule needs comes as input",
-    "time.now_ns": "policy has no clock; use input.time",
-    "opa.runtime": "policy does not read its surroundings; use input.environment",
-    "lower": "the engines differ outside ASCII; compare input.action.targets[_].names, which are folded",
-    "upper": "the engines differ outside ASCII; compare input.action.targets[_].names, which are folded",
-}
+_NOT_PLAIN = (*_COMPREHENSIONS, "RefDot", "RefBrack", "Call")
+_WHY = MappingProxyType(
+    {
+        "http.send": "policy looks nothing up; what a rule needs comes as input",
+        "time.now_ns": "policy has no clock; use input.time",
+        "opa.runtime": "policy does not read its surroundings; use input.environment",
+        "lower": "the engines differ outside ASCII; compare input.action.targets[_].names, which are folded",
+        "upper": "the engines differ outside ASCII; compare input.action.targets[_].names, which are folded",
+    }
+)
 
 Tree = Mapping[str, Any]  # what exists: a mapping goes on, anything else ends what is known
 
@@ -125,14 +129,27 @@ class _Check:
             self.walk(rule)
 
     def head(self, rule: dict[str, Any]) -> None:
-        """regorus cannot run a comprehension in the head of a rule that has a body, nor in an `else`."""
+        """Refuse heads that regorus runs otherwise than OPA.
+
+        A comprehension beside a body fails there. A value that is undefined goes on to `else` in OPA, and ends the
+        rule as undefined in regorus; so with an `else`, values are constants or names that the body has bound.
+        """
         spec = rule.get("Spec")
         if spec is None or not spec["bodies"]:
             return
         values = [spec["head"], *(body["assign"] for body in spec["bodies"][1:])]
-        for node in (found for value in values for found in _find(value, _COMPREHENSIONS)):
-            remedy = "give it a name in the body and use that (the embedded engine cannot run it here)"
-            raise PolicyError(f"a comprehension in a rule's head or else; {remedy}", self.source.place(node))
+        refused = _COMPREHENSIONS if len(spec["bodies"]) == 1 else _NOT_PLAIN
+        for value in values:
+            for node in _find(_value(value), refused):
+                what = (
+                    "a comprehension here"
+                    if refused is _COMPREHENSIONS
+                    else "an `else` beside a value that can be undefined"
+                )
+                remedy = (
+                    "give the value a name in the body and use that (the embedded engine runs it otherwise than OPA)"
+                )
+                raise PolicyError(f"{what}; {remedy}", self.source.place(node))
 
     def walk(self, node: Any) -> None:
         if isinstance(node, list):
@@ -181,7 +198,9 @@ class _Check:
             if part not in here:
                 shown = ".".join(str(step) for step in path[: depth + 1])
                 hint = did_you_mean(part, here)
-                where = f"; add it to data/{path[1]}.yaml" if path[0] == "data" and depth > 1 and path[1] != "soar" else ""
+                where = (
+                    f"; add it to data/{path[1]}.yaml" if path[0] == "data" and depth > 1 and path[1] != "soar" else ""
+                )
                 message = f"nothing at {shown}, so this would silently be undefined{hint}{where}"
                 raise PolicyError(message, self.source.place(node))
             here = here[part]
@@ -199,6 +218,14 @@ def _chain(node: dict[str, Any]) -> tuple[Any, list[Any]]:
         index = node["RefBrack"]["index"]
         return root, [*parts, index["String"]["value"] if "String" in index else index]
     return node, [node]
+
+
+def _value(part: Any) -> Any:
+    """What a head or an `else` gives: its value or key, without its name."""
+    if not isinstance(part, dict):
+        return None
+    head = next(iter(part.values())) if "value" not in part else part
+    return [head.get("key"), (head.get("assign") or head).get("value")]
 
 
 def _find(node: Any, names: tuple[str, ...]) -> Iterator[dict[str, Any]]:

@@ -97,9 +97,13 @@ class Gate:
 
     def _checked(self, answer: Answer | None) -> DecisionDocument:
         if answer is None:
-            raise _RefusedError("input", "the input holds a number that JSON does not keep exactly; nothing can be decided")
+            raise _RefusedError(
+                "input", "the input holds a number that JSON does not keep exactly; nothing can be decided"
+            )
         if answer.revision != self._revision:
-            raise _RefusedError("revision", f"revision {answer.revision or 'none'} answered, not the pinned {self._revision}")
+            raise _RefusedError(
+                "revision", f"revision {answer.revision or 'none'} answered, not the pinned {self._revision}"
+            )
         if answer.fault is not None:
             raise _RefusedError("fault", f"the policy failed on this input: {answer.fault}")
         if answer.value is UNDEFINED:
@@ -114,7 +118,9 @@ class Gate:
         unkept = sorted(types - self._honours)
         if unkept and document.effect is not Verdict.DENY:
             raise _RefusedError("obligation", f"nobody here carries out the obligations: {', '.join(unkept)}")
-        if (document.effect is Verdict.REQUIRE_APPROVAL) != ("approval" in types) and document.effect is not Verdict.DENY:
+        if (document.effect is Verdict.REQUIRE_APPROVAL) != (
+            "approval" in types
+        ) and document.effect is not Verdict.DENY:
             raise _RefusedError("contradiction", f"effect {document.effect} with obligations {sorted(types)}")
         return document
 

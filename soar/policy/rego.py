@@ -91,7 +91,7 @@ def evaluate(engine: regorus.Engine, rule: str, document_json: bytes) -> tuple[b
 
 
 def explain(text: str, modules: Iterable[Module]) -> PolicyError:
-    """regorus's words as a `PolicyError` with place and remedy."""
+    """Regorus's words as a `PolicyError` with place and remedy."""
     by_path = {module.path: module for module in modules}
     match = _WHERE.search(text)
     place = None

@@ -51,7 +51,9 @@ def _question(verb: str, effect: Impact, risk: Risk, *targets: TargetFacts) -> P
         digest=_DIGEST,
         targets=targets,
     )
-    vote = ApprovalFacts(approver="rehearsal", method="cli", at="2026-01-05T12:00:00.000000Z", digest=_DIGEST, decision="grant")
+    vote = ApprovalFacts(
+        approver="rehearsal", method="cli", at="2026-01-05T12:00:00.000000Z", digest=_DIGEST, decision="grant"
+    )
     count = {"rehearsal": Count(hour=1, day=1)}
     return PolicyInput(
         action=action,

@@ -117,7 +117,9 @@ async def test_a_success_that_is_no_json_is_a_broken_exchange(body):
             response.json()
 
 
-@pytest.mark.parametrize("failure", [httpx.ConnectError("refused"), httpx.ConnectTimeout("late"), httpx.PoolTimeout("")])
+@pytest.mark.parametrize(
+    "failure", [httpx.ConnectError("refused"), httpx.ConnectTimeout("late"), httpx.PoolTimeout("")]
+)
 async def test_what_never_connected_is_proven_not_sent(failure):
     def fail(_):
         raise failure
@@ -126,7 +128,9 @@ async def test_what_never_connected_is_proven_not_sent(failure):
         await client(fail).request("POST", "/a", call=make_call())
 
 
-@pytest.mark.parametrize("failure", [httpx.ReadTimeout("late"), httpx.ReadError("reset"), httpx.RemoteProtocolError("")])
+@pytest.mark.parametrize(
+    "failure", [httpx.ReadTimeout("late"), httpx.ReadError("reset"), httpx.RemoteProtocolError("")]
+)
 async def test_what_broke_later_is_a_failure_or_unknown(failure):
     def fail(_):
         raise failure

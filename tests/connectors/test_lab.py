@@ -15,6 +15,7 @@ from typing import Any
 
 import pytest
 
+import soar_connectors.lab
 from soar.connector.base import Call
 from soar.connector.registry import InstanceConfig, Registry
 from soar.connector.secret import SecretResolver
@@ -121,6 +122,13 @@ async def test_what_contains_can_be_undone_and_names_whom_it_acts_on(bench: Benc
             assert offer.spec.targets, offer.spec.name
         if offer.spec.effect is Effect.VERIFIABLE:
             assert offer.spec.verify, offer.spec.name
+
+
+async def test_the_readme_tells_every_action_as_it_is_declared(bench: Bench) -> None:
+    readme = (Path(soar_connectors.lab.__file__).parent / "README.md").read_text(encoding="utf-8")
+    for spec in (offer.spec for offer in bench.registry.catalogue().offers):
+        capability, undo = (f" `{word}`" if word else "" for word in (spec.capability, spec.undo))
+        assert f"| `{spec.name}` |{capability} | {spec.effect} | {spec.risk} |{undo} |" in readme
 
 
 async def test_a_ticket_lives_its_life(bench: Bench) -> None:

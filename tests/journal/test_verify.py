@@ -311,6 +311,20 @@ def test_a_changed_entry_is_named_itself_where_it_shows(clean: Log) -> None:
     assert {each.index for each in report.problems} == {150}
 
 
+def test_damage_below_a_good_checkpoint_does_not_draw_later_alarms_to_itself(clean: Log) -> None:
+    forged = rewritten(151)
+    log = Log(forged, clean.checkpoints, frontier_of(forged)).changed(10, payload=b"{}")
+    assert [each.index for each in log.verify().problems] == [10, 100]
+
+
+def test_a_checkpoint_is_of_its_own_size_only(clean: Log) -> None:
+    """Even signed, the root of 150 entries says nothing about 200 of which fifty are missing."""
+    text = sign_checkpoint(Checkpoint("log.example", 200, frontier_of(clean.entries[:150]).root()), LOG)
+    report = replace(clean, checkpoints=(text,)).with_entries(clean.entries[:150] + clean.entries[250:]).verify()
+    found(report, 150, "entries 150 to 249 are missing")
+    assert (report.checkpoints, report.covered) == (0, 0)
+
+
 def test_truncated_log(clean: Log) -> None:
     report = clean.with_entries(clean.entries[:1650]).verify()
     found(report, 1650, "entries 1650 to 1899 are missing", "signed over 1900 entries")

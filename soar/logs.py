@@ -1,0 +1,43 @@
+"""Structured logs: dotted event names with fields, to standard error, without anything that steers a terminal."""
+
+from __future__ import annotations
+
+import logging
+import re
+import sys
+from typing import Literal
+
+import structlog
+from structlog.typing import EventDict, WrappedLogger
+
+_STEERING = re.compile(r"[\x00-\x08\x0b-\x1f\x7f-\x9f\u202a-\u202e\u2066-\u2069]")
+
+
+def configure(*, level: str = "info", style: Literal["console", "json"] = "console") -> None:
+    """Set up logging for this process."""
+    renderer: structlog.typing.Processor = (
+        structlog.processors.JSONRenderer()
+        if style == "json"
+        else structlog.dev.ConsoleRenderer(colors=sys.stderr.isatty())
+    )
+    structlog.configure(
+        processors=[
+            structlog.processors.add_log_level,
+            structlog.processors.TimeStamper(fmt="iso", utc=True),
+            structlog.processors.format_exc_info,
+            _harmless,
+            renderer,
+        ],
+        wrapper_class=structlog.make_filtering_bound_logger(logging.getLevelNamesMapping()[level.upper()]),
+        logger_factory=structlog.WriteLoggerFactory(file=sys.stderr),
+        cache_logger_on_first_use=False,
+    )
+
+
+def harmless(text: str) -> str:
+    """Text without control characters and direction overrides: an alert's words must not steer a terminal."""
+    return _STEERING.sub("\ufffd", text)
+
+
+def _harmless(_: WrappedLogger, __: str, event: EventDict) -> EventDict:
+    return {key: harmless(value) if isinstance(value, str) else value for key, value in event.items()}

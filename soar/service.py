@@ -1,0 +1,297 @@
+"""The composition root: plain constructor calls, the one place where everything meets."""
+
+from __future__ import annotations
+
+import asyncio
+import contextlib
+import os
+import pwd
+import socket
+from collections.abc import AsyncIterator, Awaitable, Callable, Sequence
+from dataclasses import dataclass, field
+from importlib import resources
+from pathlib import Path
+
+import structlog
+
+from soar import __version__
+from soar.connector.registry import InstanceConfig, Registry
+from soar.connector.secret import SecretResolver
+from soar.engine.act import Actor
+from soar.engine.admission import Admitted
+from soar.engine.approvals import ApprovalDesk, People
+from soar.engine.control import Control
+from soar.engine.intake import Intake
+from soar.engine.interpreter import Interpreter
+from soar.engine.programs import Programs
+from soar.engine.recorder import Recorder
+from soar.engine.scribe import Scribe
+from soar.engine.timekeeper import Sequencer, Timekeeper
+from soar.engine.waits import Waits
+from soar.engine.worker import Worker
+from soar.errors import ConfigError, NotAllowedError, Place
+from soar.ingest.mapping import Mappings, load_mappings
+from soar.ingest.normalise import Normaliser
+from soar.journal.note import Signer
+from soar.library.folder import Library, load_folders
+from soar.library.index import TriggerIndex
+from soar.model.alert import Record
+from soar.model.approval import Person
+from soar.model.clock import Clock, Ids, SystemClock, UlidSource
+from soar.model.entry import EntryType
+from soar.model.playbook import Mode
+from soar.policy.bundle import Bundle, load_bundle
+from soar.policy.embedded import EmbeddedEngine
+from soar.policy.gate import Gate
+from soar.policy.input import Environment
+from soar.settings import Loaded
+from soar.store.port import Fact, InsertPlaybook, Store
+from soar.store.sqlite import SqliteStore
+
+log = structlog.get_logger(__name__)
+
+HONOURED = ("approval", "expire")
+"""The obligations that the engine carries out; a decision with another one is a denial."""
+
+
+def starters(kind: str) -> Path:
+    """The folder of starter `playbooks` or `policies`: inside the wheel, or beside the sources in a checkout."""
+    package = Path(str(resources.files("soar")))
+    bundled = package / "_bundled" / kind
+    return bundled if bundled.is_dir() else package.parent / kind
+
+
+@dataclass
+class Service:
+    """Everything that `soar run` starts, and that commands use without starting it."""
+
+    loaded: Loaded
+    clock: Clock
+    ids: Ids
+    store: Store
+    registry: Registry
+    library: Library
+    mappings: Mappings
+    bundle: Bundle
+    people: People
+    scribe: Scribe
+    index: TriggerIndex = field(init=False)
+
+    def __post_init__(self) -> None:
+        live = [p for p in self.library.playbooks.values() if p.on is not None and p.mode is not Mode.OFF]
+        self.index = TriggerIndex(live)
+
+    def desk(self, woken: Callable[[], None] = lambda: None) -> ApprovalDesk:
+        """Where people's decisions are taken."""
+        return ApprovalDesk(store=self.store, scribe=self.scribe, people=self.people, woken=woken)
+
+    def control(self, person: str) -> Control:
+        """What this person may do to runs."""
+        return Control(store=self.store, scribe=self.scribe, person=person)
+
+    def intake(self, admitted: Callable[[], None] = lambda: None) -> Intake:
+        """The door for records."""
+        normaliser = Normaliser(self.mappings, self.ids, self.clock)
+        return Intake(
+            store=self.store,
+            scribe=self.scribe,
+            normalise=normaliser.normalise,
+            index=lambda: self.index,
+            admitted=admitted,
+        )
+
+    def signer(self) -> Signer:
+        """The journal's key; raises ConfigError where there is none."""
+        return read_key(self.loaded)
+
+    def sequencer(self) -> Sequencer:
+        """Who signs checkpoints."""
+        return Sequencer(store=self.store, signer=self.signer(), origin=self.loaded.settings.journal.origin)
+
+
+@contextlib.asynccontextmanager
+async def assemble(loaded: Loaded) -> AsyncIterator[Service]:
+    """Build and open everything that the configuration names; raises ConfigError and its siblings.
+
+    Broken playbooks and mappings are left out with their errors; a broken policy or connector stops the start.
+    """
+    settings = loaded.settings
+    clock, ids = SystemClock(), UlidSource()
+    registry = build_registry(loaded, clock)
+    store = SqliteStore(loaded.path(settings.store.path))
+    try:
+        store.path.parent.mkdir(parents=True, exist_ok=True)
+        await store.open()
+        yield Service(
+            loaded=loaded,
+            clock=clock,
+            ids=ids,
+            store=store,
+            registry=registry,
+            library=load_folders([loaded.path(path) for path in settings.playbooks], registry.catalogue()),
+            mappings=load_mappings([loaded.path(path) for path in settings.mappings]),
+            bundle=load_bundle(loaded.path(settings.policy.path)),
+            people=People([Person(name=p.name, groups=p.groups) for p in settings.people]),
+            scribe=Scribe(clock=clock, ids=ids),
+        )
+    finally:
+        await registry.close()
+        await store.close()
+
+
+def build_registry(loaded: Loaded, clock: Clock) -> Registry:
+    """The configured connectors; raises ConfigError listing everything wrong with its place."""
+    settings = loaded.settings
+    instances = {name: InstanceConfig(use=c.use, config=c.config) for name, c in settings.connectors.items()}
+
+    def locate(path: tuple[str | int, ...]) -> Place:
+        return loaded.place(*path) if path[:1] == ("bindings",) else loaded.place("connectors", *path)
+
+    return Registry.build(
+        instances,
+        settings.bindings,
+        SecretResolver(loaded.environ),
+        clock=clock,
+        connectors_dir=loaded.path(settings.connectors_dir) if settings.connectors_dir else None,
+        locate=locate,
+    )
+
+
+def read_key(loaded: Loaded) -> Signer:
+    """The journal's signing key; raises ConfigError where it is missing or not private."""
+    path = loaded.path(loaded.settings.journal.key)
+    place = loaded.place("journal", "key")
+    if not path.is_file():
+        raise ConfigError(f"the journal's key {path} does not exist; `soar init` makes one", place)
+    if path.stat().st_mode & 0o077:
+        raise ConfigError(f"the journal's key {path} can be read by others; run: chmod 600 {path}", place)
+    try:
+        return Signer.from_text(path.read_text().strip())
+    except ValueError as failure:
+        raise ConfigError(f"the journal's key {path} is not readable as a key: {failure}", place) from failure
+
+
+def person_of(loaded: Loaded, named: str | None) -> str:
+    """Who sits at this terminal: the person whose `os_user` owns this process.
+
+    `--as` names another only where the configuration allows it. Raises NotAllowedError.
+    """
+    settings = loaded.settings
+    if named is not None and settings.cli.act_as:
+        return named
+    account = pwd.getpwuid(os.getuid()).pw_name
+    mine = [person.name for person in settings.people if person.os_user == account]
+    if named is not None and named not in mine:
+        raise NotAllowedError(f"--as {named} is not allowed here: cli.act_as is false in {loaded.file}")
+    if not mine:
+        raise NotAllowedError(
+            f"the account {account!r} belongs to nobody in people: of {loaded.file}; add `os_user: {account}` to one"
+        )
+    return named or mine[0]
+
+
+class Running:
+    """The service at work: worker, timekeeper, sequencer, and whatever doors are given."""
+
+    def __init__(self, service: Service) -> None:
+        self.service = service
+        self.recorder = Recorder(service.store)
+        self.engine = EmbeddedEngine(service.bundle, timeout_seconds=service.loaded.settings.policy.timeout_seconds)
+        programs = Programs(store=service.store, loaded=lambda: dict(self.service.library.playbooks))
+        settings = service.loaded.settings
+        actor = Actor(
+            store=service.store,
+            gate=Gate(
+                self.engine, mandatory_controls=service.bundle.mandatory_controls, ids=service.ids, honours=HONOURED
+            ),
+            connectors=service.registry,
+            people=service.people,
+            environment=Environment(name=settings.environment.name, tenant=settings.environment.tenant),
+        )
+        self.worker = Worker(
+            name=f"{socket.gethostname()}-{os.getpid()}",
+            store=service.store,
+            recorder=self.recorder,
+            scribe=service.scribe,
+            programs=programs,
+            interpreter=Interpreter(actor=actor, waits=Waits(store=service.store, programs=programs)),
+            concurrency=settings.worker.concurrency,
+        )
+        self.timekeeper = Timekeeper(
+            store=service.store, recorder=self.recorder, scribe=service.scribe, woken=self.worker.wake
+        )
+        self.sequencer = service.sequencer()
+        self.intake = service.intake(self.worker.wake)
+        self._tasks: list[asyncio.Task[None]] = []
+
+    async def admit(self, records: Sequence[Record]) -> list[Admitted]:
+        """The door for every source."""
+        return await self.intake.admit(records)
+
+    async def start(self, *doors: Callable[[], Awaitable[None]]) -> None:
+        """Tell the journal what is about to run, then run it."""
+        await self.recorder.start()
+        await self._tell_start()
+        parts = (self.worker.run, self.timekeeper.run, self.sequencer.run, *doors)
+        self._tasks = [asyncio.create_task(_guard(part), name=part.__qualname__) for part in parts]
+
+    async def wait(self) -> None:
+        """Until one of the parts ends, which none does while all is well; raises what ended it."""
+        done, _ = await asyncio.wait(self._tasks, return_when=asyncio.FIRST_COMPLETED)
+        for task in done:
+            task.result()
+
+    async def stop(self) -> None:
+        """Lease nothing more, let runs come to rest, say so in the journal, sign it."""
+        self.worker.stop()
+        workers = [task for task in self._tasks if task.get_name().startswith("Worker")]
+        with contextlib.suppress(TimeoutError):
+            await asyncio.wait_for(asyncio.gather(*workers, return_exceptions=True), 35)
+        for task in self._tasks:
+            task.cancel()
+        await asyncio.gather(*self._tasks, return_exceptions=True)
+        service = self.service
+        stopped = service.scribe.entry(EntryType.SERVICE_STOPPED, self.worker.name)
+        await self.recorder.record(Fact(entries=(stopped,)))
+        await self.recorder.stop()
+        await self.sequencer.sign()
+        await self.engine.close()
+
+    async def _tell_start(self) -> None:
+        service = self.service
+        library, scribe = service.library, service.scribe
+        connectors = [vars_of(info) for info in service.registry.loaded()]
+        pins = tuple(
+            InsertPlaybook(digest=p.digest, playbook_id=p.id, file=p.file, text=library.text_of(p.digest))
+            for p in library.playbooks.values()
+        )
+        entries = (
+            scribe.entry(
+                EntryType.SERVICE_STARTED,
+                self.worker.name,
+                payload={"connectors": connectors},
+                data={"version": __version__},
+            ),
+            scribe.entry(
+                EntryType.PLAYBOOKS_LOADED,
+                library.digest,
+                payload={"playbooks": {p.id: p.digest for p in library.playbooks.values()}},
+                data={"playbooks": len(library.playbooks), "refused": len(library.errors)},
+            ),
+            scribe.entry(EntryType.POLICY_LOADED, service.bundle.revision, data={"engine": self.engine.name}),
+        )
+        await self.recorder.record(Fact(writes=pins, entries=entries))
+
+
+def vars_of(info: object) -> dict[str, str]:
+    """The public fields of a loaded connector, as text for the journal."""
+    fields = getattr(info, "__dataclass_fields__", None) or type(info).model_fields  # type: ignore[attr-defined]
+    return {name: str(getattr(info, name)) for name in fields}
+
+
+async def _guard(part: Callable[[], Awaitable[None]]) -> None:
+    try:
+        await part()
+    except Exception:
+        log.exception("service.part_failed", part=part.__qualname__)
+        raise

@@ -1,0 +1,219 @@
+"""One file, `soar.yaml`, and the environment. The only module that reads the environment.
+
+`SOAR_CONFIG` names the file. `SOAR_<SECTION>__<KEY>` overrides one value of it, read as YAML:
+`SOAR_WEB__PORT=9000`, `SOAR_KAFKA__TOPICS='[alerts]'`.
+"""
+
+from __future__ import annotations
+
+import os
+from collections.abc import Mapping
+from pathlib import Path
+from typing import Any, Literal
+
+from pydantic import BaseModel, ConfigDict, Field, ValidationError, field_validator
+
+from soar.errors import ConfigError, Place
+from soar.located import Located, explain, load, read_text
+
+PREFIX = "SOAR_"
+DEFAULT_FILE = "soar.yaml"
+
+
+class Section(BaseModel):
+    """Part of the configuration."""
+
+    model_config = ConfigDict(frozen=True, extra="forbid")
+
+
+class StoreSettings(Section):
+    """Where state and journal live."""
+
+    path: Path = Field(default=Path("data/soar.db"), description="The SQLite file, made at first start.")
+
+
+class PolicySettings(Section):
+    """Which policies decide."""
+
+    path: Path = Field(default=Path("policies"), description="Folder of Rego and data files.")
+    timeout_seconds: float = Field(default=2.0, gt=0, description="Longest wait for one decision.")
+
+
+class JournalSettings(Section):
+    """Who signs the journal."""
+
+    origin: str = Field(default="soar.local/journal", description="Name of this log, for ever; no spaces, no plus.")
+    key: Path = Field(default=Path("keys/journal.pem"), description="Ed25519 private key, made by `soar init`.")
+
+
+class ConnectorSettings(Section):
+    """One configured connector."""
+
+    use: str = Field(description="Name of the connector, as `soar connectors list` shows it.")
+    config: dict[str, Any] = Field(default_factory=dict, description="The connector's own settings.")
+
+
+class PersonSettings(Section):
+    """Someone who may decide or act."""
+
+    name: str = Field(description="How soar calls them.")
+    groups: tuple[str, ...] = Field(default=(), description="Groups that approvals ask for.")
+    os_user: str | None = Field(default=None, description="Their account on this machine, for the command line.")
+
+
+class CliSettings(Section):
+    """The command line on this machine."""
+
+    act_as: bool = Field(default=False, description="Whether --as may name another person. For labs only; journalled.")
+
+
+class WebSettings(Section):
+    """The HTTP door."""
+
+    host: str = "127.0.0.1"
+    port: int = Field(default=8787, ge=0, le=65535)
+    ingest_tokens: dict[str, str] = Field(
+        default_factory=dict,
+        description="Source name (or `*`) -> secret reference of the bearer token that may send alerts as it.",
+    )
+    max_body_bytes: int = Field(default=8_388_608, gt=0, description="Largest request body.")
+
+
+class KafkaSettings(Section):
+    """Topics that alerts come from."""
+
+    bootstrap_servers: str = Field(description="host:port, several with commas.")
+    topics: tuple[str, ...] = Field(min_length=1, description="Topics to consume.")
+    group_id: str = "soar"
+    client_id: str = "soar"
+    source: str = Field(default="kafka", description="Name under which records are counted.")
+    mapping: str | None = Field(default=None, description="Mapping for all records; without it, detected by shape.")
+    max_poll_records: int = Field(default=500, ge=1, le=10_000)
+
+
+class WorkerSettings(Section):
+    """How runs are carried out."""
+
+    concurrency: int = Field(default=50, ge=1, le=1000, description="Runs under way at once.")
+
+
+class EnvironmentSettings(Section):
+    """Where this is, as policy sees it."""
+
+    name: str = "default"
+    tenant: str = "default"
+
+
+class LogSettings(Section):
+    """What is logged."""
+
+    level: Literal["debug", "info", "warning", "error"] = "info"
+    style: Literal["console", "json"] = "console"
+
+
+class LabSettings(Section):
+    """The lab, started with the service by `soar run --lab`."""
+
+    host: str = "127.0.0.1"
+    port: int = Field(default=8790, ge=0, le=65535)
+    log: Path = Field(default=Path("data/lab.jsonl"), description="The lab's own request log.")
+    token: str = Field(default="secret://file/keys/lab-token", description="Secret reference of its bearer token.")
+
+
+class Settings(Section):
+    """All of `soar.yaml`. Relative paths start at the folder of the file."""
+
+    store: StoreSettings = StoreSettings()
+    playbooks: tuple[Path, ...] = Field(default=(Path("playbooks"),), description="Folders of playbooks.")
+    mappings: tuple[Path, ...] = Field(default=(Path("mappings"),), description="Folders of your own mappings.")
+    policy: PolicySettings = PolicySettings()
+    journal: JournalSettings = JournalSettings()
+    environment: EnvironmentSettings = EnvironmentSettings()
+    connectors: dict[str, ConnectorSettings] = Field(default_factory=dict)
+    connectors_dir: Path | None = Field(default=None, description="Folder of drop-in connectors.")
+    bindings: dict[str, str] = Field(default_factory=dict, description="Capability or pattern -> connector instance.")
+    people: tuple[PersonSettings, ...] = ()
+    cli: CliSettings = CliSettings()
+    web: WebSettings = WebSettings()
+    kafka: KafkaSettings | None = None
+    worker: WorkerSettings = WorkerSettings()
+    log: LogSettings = LogSettings()
+    lab: LabSettings = LabSettings()
+
+    @field_validator("people")
+    @classmethod
+    def _names_once(cls, people: tuple[PersonSettings, ...]) -> tuple[PersonSettings, ...]:
+        names = [person.name for person in people]
+        for name in names:
+            if names.count(name) > 1:
+                raise ValueError(f"the person {name!r} stands twice; keep one")
+        return people
+
+
+class Loaded:
+    """Settings with the file they came from, so that later errors can still name their place."""
+
+    def __init__(self, settings: Settings, located: Located, folder: Path, environ: Mapping[str, str]) -> None:
+        self.settings = settings
+        self.folder = folder
+        self.environ = environ
+        self._located = located
+
+    @property
+    def file(self) -> str:
+        """The file's name."""
+        return self._located.file
+
+    def path(self, path: Path) -> Path:
+        """A configured path, from the file's folder on."""
+        return path if path.is_absolute() else self.folder / path
+
+    def place(self, *path: str | int) -> Place:
+        """Where a value stands in the file."""
+        return self._located.place(path)
+
+
+def load_settings(file: Path | None = None, environ: Mapping[str, str] | None = None) -> Loaded:
+    """Read the file and the environment; raises ConfigError listing all that is wrong, each with its place."""
+    env = os.environ if environ is None else environ
+    path = file or Path(env.get(f"{PREFIX}CONFIG", DEFAULT_FILE))
+    if not path.is_file():
+        raise ConfigError(
+            "no such configuration; `soar init DIR` makes one, --config FILE names another", Place(str(path))
+        )
+    located = load(read_text(path, ConfigError), str(path), ConfigError)
+    document = located.value if located.value is not None else {}
+    if not isinstance(document, dict):
+        raise ConfigError("must hold names and values, such as `web: {port: 8787}`", Place(str(path)))
+    try:
+        settings = Settings.model_validate(_overridden(document, env))
+    except ValidationError as failure:
+        known = _known_fields()
+        problems = explain(failure, located, ConfigError, known=known)
+        raise ConfigError("\n".join(str(problem) for problem in problems)) from None
+    return Loaded(settings, located, path.resolve().parent, env)
+
+
+def settings_schema() -> dict[str, Any]:
+    """JSON Schema of `soar.yaml`, for editors."""
+    return Settings.model_json_schema()
+
+
+def _overridden(document: dict[str, Any], env: Mapping[str, str]) -> dict[str, Any]:
+    result = {key: dict(value) if isinstance(value, dict) else value for key, value in document.items()}
+    for name in sorted(env):
+        if not name.startswith(PREFIX) or "__" not in name:
+            continue
+        section, _, key = name.removeprefix(PREFIX).lower().partition("__")
+        if section not in Settings.model_fields:
+            raise ConfigError(f"environment variable {name} names no section {section!r} of the configuration")
+        inner = result.setdefault(section, {})
+        if not isinstance(inner, dict):
+            raise ConfigError(f"environment variable {name}: section {section!r} holds no names and values")
+        inner[key] = load(env[name], name, ConfigError).value
+    return result
+
+
+def _known_fields() -> list[str]:
+    models: list[type[BaseModel]] = [*Section.__subclasses__()]
+    return sorted({name for model in models for name in model.model_fields})
