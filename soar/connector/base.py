@@ -67,6 +67,7 @@ class Declaration:
     capability: str | None = None
     undo: str | None = None
     verify: str | None = None
+    shows: dict[str, Any] | None = None
     react: str | None = None
     docs: str | None = None
     max_tlp: str | None = None
@@ -83,6 +84,7 @@ def action(  # noqa: PLR0913 - one declaration, all of it by keyword
     capability: str | None = None,
     undo: str | None = None,
     verify: str | None = None,
+    shows: dict[str, Any] | None = None,
     react: str | None = None,
     docs: str | None = None,
     max_tlp: str | None = None,
@@ -93,6 +95,10 @@ def action(  # noqa: PLR0913 - one declaration, all of it by keyword
     `capability` is the neutral verb it implements (`ticket.create`); `undo` and `verify` are verbs of the
     same connector that take the same params; `react` the RE&CT id; `targets` says which params field names
     whom it acts on: `{"host": "host"}`.
+
+    A verifiable action names the read that finds out whether it happened, and what its result then `shows`:
+    `verify="ip_status", shows={"blocked": True}`. Where finding it at all is proof, that read raises
+    RemoteNotFoundError if there is nothing, and `shows={}`. Without `shows` no read-back is conclusive.
     """
     declared = Declaration(
         effect=effect,
@@ -100,6 +106,7 @@ def action(  # noqa: PLR0913 - one declaration, all of it by keyword
         capability=capability,
         undo=undo,
         verify=verify,
+        shows=shows,
         react=react,
         docs=docs,
         max_tlp=max_tlp,
@@ -152,6 +159,7 @@ class BoundAction:
     spec: ActionSpec
     params: type[BaseModel]
     result: type[BaseModel]
+    shows: dict[str, Any] | None = None
 
 
 def actions_of(connector: type[Connector[Any]]) -> dict[str, BoundAction]:
@@ -166,7 +174,17 @@ def actions_of(connector: type[Connector[Any]]) -> dict[str, BoundAction]:
             other = getattr(bound.spec, role)
             if other is not None and other not in found:
                 raise TypeError(f"{bound.spec.name}: {role}={other!r} is no action of {connector.name}")
+        if bound.spec.effect is Effect.VERIFIABLE:
+            _check_read_back(bound, found.get(bound.spec.verify or ""))
     return found
+
+
+def _check_read_back(bound: BoundAction, look: BoundAction | None) -> None:
+    if look is None or look.spec.effect is not Effect.READ:
+        raise TypeError(f"{bound.spec.name} is verifiable; name with verify= the read that finds out")
+    lacking = sorted(bound.result.model_fields.keys() - look.result.model_fields.keys())
+    if lacking or not look.params.model_fields.keys() >= bound.params.model_fields.keys():
+        raise TypeError(f"{look.spec.name} must take the params and give the result of {bound.spec.name}: {lacking}")
 
 
 def _bind(connector: type[Connector[Any]], verb: str, method: Callable[..., Any], declared: Declaration) -> BoundAction:
@@ -200,4 +218,4 @@ def _bind(connector: type[Connector[Any]], verb: str, method: Callable[..., Any]
         result_schema=result.model_json_schema(mode="serialization"),
         targets=tuple(sorted(declared.targets.items())),
     )
-    return BoundAction(spec, params, result)
+    return BoundAction(spec, params, result, declared.shows)

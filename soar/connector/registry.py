@@ -30,6 +30,7 @@ from soar.errors import (
     Place,
     RejectedError,
     RemoteFailureError,
+    RemoteNotFoundError,
 )
 from soar.located import did_you_mean
 from soar.model.action import ActionRequest, ActionResult, Effect, Target
@@ -155,6 +156,24 @@ class Registry:
             log.exception("connector.defect", instance=request.instance, verb=request.verb, run=request.run_id)
             raise _failed(name, effect, f"a defect in the connector, {type(failure).__name__}") from failure
         return ActionResult(value=checked.model_dump(mode="json"))
+
+    async def read_back(self, request: ActionRequest, call: Call) -> ActionResult | None:
+        """The result of a verifiable action whose outcome is unknown, where its read-back shows that it happened.
+
+        None means that nothing shows it (yet): no proof of the contrary before the other side's own delays have
+        passed. `call` carries the action's own idempotency key. Raises ConnectorError where looking failed.
+        """
+        bound = self._bound(request.instance, request.verb)
+        if bound.spec.verify is None or bound.shows is None:
+            return None
+        look = request.model_copy(update={"verb": bound.spec.verify, "effect": Effect.READ})
+        try:
+            seen = (await self.invoke(look, call)).value
+        except RemoteNotFoundError:
+            return None
+        if any(seen.get(name) != value for name, value in bound.shows.items()):
+            return None
+        return ActionResult(value=bound.result.model_validate(seen).model_dump(mode="json"))
 
     async def test(self, instance: str) -> str:
         """Ask the instance's product whether we are known and welcome; raises ConnectorError where not."""

@@ -3,15 +3,16 @@
 from __future__ import annotations
 
 import asyncio
+import hashlib
+import json
 from collections.abc import Callable, Sequence
 from datetime import timedelta
-from typing import Protocol
+from typing import Any, Protocol
 
 from soar.engine.admission import Admission, Admitted, Candidate, Consumed, window_key
 from soar.engine.scribe import Scribe
 from soar.library.index import TriggerIndex
 from soar.model.alert import Alert, DeadLetter, Record
-from soar.model.base import digest
 from soar.store.port import AdmissionKeys, Fact, Known, Store
 
 REPEAT_WINDOW = timedelta(hours=24)
@@ -77,7 +78,7 @@ class Intake:
                 Candidate(
                     alert=item,
                     document=document,
-                    content=digest(item.raw),
+                    content=_content(item.raw),
                     playbooks=tuple(index.match(document)),
                 )
             )
@@ -95,3 +96,8 @@ class Intake:
             ),
             now=now,
         )
+
+
+def _content(raw: dict[str, Any]) -> str:
+    """Names a payload's content. Not RFC 8785, which refuses the 64-bit integers that some products send."""
+    return hashlib.sha256(json.dumps(raw, sort_keys=True, separators=(",", ":")).encode()).hexdigest()

@@ -8,7 +8,7 @@ from typing import Any, Protocol
 
 from soar.connector.base import Call
 from soar.engine.context import RunContext, Scope
-from soar.errors import PlaybookError
+from soar.errors import InputError, PlaybookError
 from soar.model.action import ActionRequest, ActionResult, Risk, Target
 from soar.model.approval import Vote
 from soar.model.catalogue import Catalogue, Offer
@@ -66,7 +66,7 @@ def request_for(
     """The request for one offered action with these values."""
     spec = offer.spec
     ready = connectors.prepare(offer.instance, spec.verb, params)
-    return ActionRequest(
+    request = ActionRequest(
         run_id=context.run.id,
         path=path,
         step_id=path.rpartition(".")[2],
@@ -82,6 +82,13 @@ def request_for(
         targets=connectors.targets(offer.instance, spec.verb, ready),
         idempotency_key=idempotency_key(context.run.id, path),
     )
+    try:
+        _ = request.digest
+    except ValueError as failure:  # an approval could not be bound to it
+        raise InputError(
+            f"{offer.instance}.{spec.verb}: params hold a value that JSON does not keep exactly: {failure}"
+        ) from failure
+    return request
 
 
 def idempotency_key(run_id: str, path: str) -> str:

@@ -13,6 +13,7 @@ from pathlib import Path
 from typing import Annotated, Any
 
 from pydantic import AfterValidator, BaseModel, BeforeValidator, Field, ValidationError
+from pydantic_core import InitErrorDetails
 
 from soar.errors import InputError, MappingError, Place
 from soar.ingest import fields
@@ -193,4 +194,27 @@ def _explained(failure: ValidationError, located: Located) -> list[InputError]:
     for part in vars(fields).values():
         if isinstance(part, type) and issubclass(part, BaseModel):
             known.update(part.model_fields)
-    return explain(failure, located, MappingError, known=sorted(known))
+    found = explain(_as_written(failure, located.value), located, MappingError, known=sorted(known))
+    return sorted(found, key=lambda error: error.place or Place(located.file))
+
+
+def _as_written(failure: ValidationError, document: Any) -> ValidationError:
+    """The same errors at the paths of the file, where one value may stand for a list of one."""
+    errors = [
+        InitErrorDetails(
+            type=item["type"], loc=_path(item["loc"], document), input=item["input"], ctx=item.get("ctx", {})
+        )
+        for item in failure.errors(include_url=False)
+    ]
+    return ValidationError.from_exception_data(failure.title, errors)
+
+
+def _path(loc: tuple[int | str, ...], value: Any) -> tuple[int | str, ...]:
+    path: list[int | str] = []
+    for step in loc:
+        if isinstance(step, int) and not isinstance(value, list):
+            continue
+        path.append(step)
+        inside = isinstance(value, dict) or (isinstance(value, list) and isinstance(step, int) and step < len(value))
+        value = (value.get(step) if isinstance(value, dict) else value[step]) if inside else None
+    return tuple(path)

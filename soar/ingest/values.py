@@ -96,9 +96,10 @@ def address(value: Any) -> str | None:
 
 
 def email(value: Any) -> str | None:
-    """A mail address, or None for what is none."""
-    text = name(value)
-    return text if text and _EMAIL.fullmatch(text) else None
+    """A mail address, also out of `Name <address>`, or None for what is none."""
+    text = name(value) or ""
+    text = text.rpartition("<")[2].removesuffix(">") if text.endswith(">") else text
+    return text if _EMAIL.fullmatch(text) else None
 
 
 def domain(value: Any) -> str | None:

@@ -93,9 +93,7 @@ def _files(folders: Iterable[Path], errors: list[PlaybookError]) -> list[Path]:
     found: dict[Path, None] = {}  # folders may overlap
     for folder in folders:
         if not folder.is_dir():
-            errors.append(
-                PlaybookError("is no folder; create it or correct playbooks: in soar.yaml", Place(str(folder)))
-            )
+            errors.append(PlaybookError("is no folder; create it, or correct soar.yaml", Place(str(folder))))
         inside = (path for pattern in ("*.yaml", "*.yml") for path in folder.rglob(pattern) if path.is_file())
         found.update(dict.fromkeys(sorted(inside)))
     return [path for path in found if not path.name.endswith((".test.yaml", ".test.yml"))]

@@ -22,7 +22,6 @@ from soar.model.playbook import (
     AskStep,
     CallStep,
     ForeachStep,
-    IfStep,
     Match,
     ParallelStep,
     Playbook,
@@ -163,8 +162,8 @@ class _Linter:
                 self.fail(f"{network!r} is no network; write such as 10.0.0.0/8", (*path, "cidr"))
         if field == "severity":
             for word in (*(match.any_of or ()), *(match.none_of or ())):
-                if word not in list(Severity):
-                    hint = did_you_mean(str(word), Severity) or f"; the words are {', '.join(Severity)}"
+                if word not in list(Severity) and "${{" not in str(word):
+                    hint = did_you_mean(str(word), map(str, Severity)) or f"; the words are {', '.join(Severity)}"
                     self.fail(f"{word!r} is no severity{hint}", path)
 
     # steps
@@ -203,8 +202,9 @@ class _Linter:
                 return replace(scope, names=scope.names | frozenset(step.set))
             case StopStep():
                 self.template(step.message, (*path, "message"), scope)
-            case IfStep() | ParallelStep():
-                pass
+            case ParallelStep():
+                alone = [self.step(one, (*path, "parallel", at), scope) for at, one in enumerate(step.parallel)]
+                return scope.joined(alone)
         return scope.joined([self.steps(block.steps, (*path, *block.path), scope) for block in branches(step)])
 
     def foreach(self, step: ForeachStep, path: Path_, scope: Scope) -> Scope:
@@ -237,17 +237,15 @@ class _Linter:
         offer = self.use(step.use, (*path, "use"))
         if offer is not None:
             self.params(offer, step.with_, path)
-        after = scope.after(step.id)
-        after = replace(after, roots=(*after.roots, "result"))
         for role, second in (("verify", step.verify), ("undo", step.undo)):
             if second is None:
                 continue
             other = self.use(second.use, (*path, role, "use"))
             if other is not None:
                 self.params(other, second.with_ or step.with_, (*path, role), inherited=not second.with_)
-            self.template(second.with_, (*path, role, "with"), after)
+            self.template(second.with_, (*path, role, "with"), scope)
         if step.verify is not None:
-            self.expression(step.verify.until, (*path, "verify", "until"), after)
+            self.expression(step.verify.until, (*path, "verify", "until"), replace(scope, roots=("result",)))
 
     def use(self, use: str, path: Path_) -> Offer | None:
         offer = self.catalogue.resolve(use)
@@ -261,10 +259,10 @@ class _Linter:
         """The names of an action's params against its schema. Inherited ones may be more than it takes."""
         schema, name = offer.spec.params_schema, offer.spec.capability or offer.spec.name
         known = list(schema.get("properties", {}))
-        for key in given:
-            if key not in known and not schema.get("additionalProperties") and not inherited:
-                hint = did_you_mean(key, known) or f"; it takes {', '.join(known) or 'nothing'}"
-                self.fail(f"{name} takes no {key!r}{hint}", (*path, "with", key), key=True)
+        strange = [] if inherited or schema.get("additionalProperties") else [key for key in given if key not in known]
+        for key in strange:
+            hint = did_you_mean(key, known) or f"; it takes {', '.join(known) or 'nothing'}"
+            self.fail(f"{name} takes no {key!r}{hint}", (*path, "with", key), key=True)
         for key in schema.get("required", ()):
-            if key not in given:
+            if key not in given and not did_you_mean(key, strange):
                 self.fail(f"{name} needs {key!r}; add it under with:", path)

@@ -80,11 +80,13 @@ class _Parser:
             self.fail(f"{_name(path)} must be a mapping; write {example}", path)
         return isinstance(value, dict)
 
-    def unknown_keys(self, value: Mapping[str, Any], known: tuple[str, ...], path: Path_) -> None:
-        for key in value:
-            if key not in known:
-                hint = did_you_mean(key, known) or f"; the keys here are {', '.join(known)}"
-                self.fail(f"unknown key {key!r}{hint}", (*path, key), key=True)
+    def unknown_keys(self, value: Mapping[str, Any], known: tuple[str, ...], path: Path_) -> bool:
+        """Whether there are any; notes them."""
+        unknown = [key for key in value if key not in known]
+        for key in unknown:
+            hint = did_you_mean(key, known) or f"; the keys here are {', '.join(known)}"
+            self.fail(f"unknown key {key!r}{hint}", (*path, key), key=True)
+        return bool(unknown)
 
     def steps(self, value: Any, path: Path_) -> tuple[Step, ...]:
         if not isinstance(value, list):
@@ -157,8 +159,10 @@ class _Parser:
                 self.fail("'wait' is empty; write such as 10m, {until: EXPRESSION} or {for_alert: {match: ...}}", under)
             return {"for_": ("wait",)}
         known = ("for", "until", "for_alert")
-        self.unknown_keys(value, known, under)
+        strange = self.unknown_keys(value, known, under)
         given = [key for key in known if value.get(key) is not None]
+        if strange and not given:
+            return {}
         if len(given) != 1:
             self.fail("'wait' takes exactly one of for, until, for_alert", under)
             return {}
@@ -182,12 +186,12 @@ class _Parser:
 
     def match(self, value: Any, path: Path_) -> Match | None:
         """A bare value or list is `any_of`."""
-        if not isinstance(value, dict):
-            value, under = {"any_of": value}, path
-        else:
-            under = path
-            self.unknown_keys(value, keys_of(Match), path)
-            value = {key: child for key, child in value.items() if key in keys_of(Match)}
+        bare = not isinstance(value, dict)
+        if bare:
+            value = {"any_of": value}
+        elif self.unknown_keys(value, keys_of(Match), path):
+            return None
+        value = dict(value)
         if not value or any(child is None or child == [] for child in value.values()):
             self.fail(f"{path[-1]!r} has nothing to compare with; give a value, a list or an operator", path)
             return None
@@ -195,22 +199,14 @@ class _Parser:
             if operator in value and not isinstance(value[operator], list):
                 value[operator] = [value[operator]]
         for operator in ("at_least", "at_most"):
-            if isinstance(value.get(operator), str) and not self.severity_word(value[operator], (*under, operator)):
+            if isinstance(value.get(operator), str) and not self.severity_word(value[operator], (*path, operator)):
                 return None
-        moved = {"any_of": ()} if "any_of" not in self.plain(path) else {}
-        return self.build(Match, value, path, moved=moved)
-
-    def plain(self, path: Path_) -> Any:
-        """What the document says at a path, where that is a mapping."""
-        value = self.located.value
-        for part in path:
-            value = value[part]
-        return value if isinstance(value, dict) else {}
+        return self.build(Match, value, path, moved={"any_of": ()} if bare else {})
 
     def severity_word(self, word: str, path: Path_) -> bool:
         if word in list(Severity):
             return True
-        hint = did_you_mean(word, Severity) or f"; the words are {', '.join(Severity)}"
+        hint = did_you_mean(word, map(str, Severity)) or f"; the words are {', '.join(Severity)}"
         self.fail(f"{path[-1]!r} compares with a number or a severity, not {word!r}{hint}", path)
         return False
 
@@ -242,7 +238,7 @@ class _Parser:
             return model.model_validate(fields)
         except ValidationError as failure:
             seen = set()
-            for item in failure.errors(include_url=False):
+            for item in _telling(failure):
                 loc = item["loc"]
                 stands = (moved or {}).get(str(loc[0]), (loc[0],)) if loc else ()
                 at = self.existing((*path, *stands, *loc[1:]))
@@ -265,6 +261,21 @@ _UNIONS = frozenset({"str", "int", "bool", "float", "function-before"})
 
 def _is_key(part: str | int) -> bool:
     return isinstance(part, str) and part not in _UNIONS
+
+
+def _telling(failure: ValidationError) -> list[Any]:
+    """What pydantic found, without what only follows from it.
+
+    A list is not empty because its one element is wrong, and a key is not missing where it is misspelt.
+    """
+    items = failure.errors(include_url=False)
+    strange = [str(item["loc"][-1]) for item in items if item["type"] == "extra_forbidden"]
+    return [
+        item
+        for item in items
+        if not (item["type"] == "too_short" and item["input"])
+        and not (item["type"] == "missing" and did_you_mean(str(item["loc"][-1]), strange))
+    ]
 
 
 def _explain(item: Any, model: type[BaseModel], path: Path_) -> tuple[str, bool]:

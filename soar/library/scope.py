@@ -13,7 +13,7 @@ STEP_FIELDS = ("ok", "state", "result", "error", "error_code")
 """What `steps.<id>` has."""
 
 ROOTS = ("alert", "steps", "run", "vars", "item")
-"""What a step's expressions can name. `result` joins them in `verify` and `undo`."""
+"""What a step's expressions can name. What is read back for `verify` is seen alone, as `result`."""
 
 FieldPath = tuple[str, ...]
 

@@ -105,13 +105,20 @@ def check(sources: Iterable[Source], *, data: Mapping[str, Any], input_tree: Tre
 
 
 def _data_tree(sources: Iterable[Source], data: Mapping[str, Any]) -> Tree:
-    tree: dict[str, Any] = dict(data)
+    tree: dict[str, Any] = {}
+    nodes = []
     for source in sources:
+        if source.package[0] in data:
+            place = Place(source.module.file)
+            raise PolicyError(f"package {source.package[0]} has the name of a data file; rename it", place)
         node = tree
         for part in source.package:
             node = node.setdefault(part, {})
-        node.update(dict.fromkeys(source.rules()))
-    return tree
+        nodes.append((node, source))
+    for node, source in nodes:
+        for rule in source.rules():
+            node.setdefault(rule, None)
+    return {**data, **tree}
 
 
 class _Check:
@@ -123,7 +130,7 @@ class _Check:
 
     def run(self) -> None:
         for item in self.source.ast["imports"]:
-            self.reference(item, *_chain(item["refr"]))
+            self.reference(next(iter(item["refr"].values())), *_chain(item["refr"]))
         for rule in self.source.ast["rules"]:
             self.head(rule)
             self.walk(rule)
@@ -141,14 +148,8 @@ class _Check:
         refused = _COMPREHENSIONS if len(spec["bodies"]) == 1 else _NOT_PLAIN
         for value in values:
             for node in _find(_value(value), refused):
-                what = (
-                    "a comprehension here"
-                    if refused is _COMPREHENSIONS
-                    else "an `else` beside a value that can be undefined"
-                )
-                remedy = (
-                    "give the value a name in the body and use that (the embedded engine runs it otherwise than OPA)"
-                )
+                what = "a comprehension here" if len(spec["bodies"]) == 1 else "an `else` beside what can be undefined"
+                remedy = "give the value a name in the body (the embedded engine runs this otherwise than OPA)"
                 raise PolicyError(f"{what}; {remedy}", self.source.place(node))
 
     def walk(self, node: Any) -> None:
@@ -179,8 +180,8 @@ class _Check:
     def why_not(self, name: str) -> str:
         own = {path[-1] for path in self.functions if path[:-1] == self.source.package}
         full = {".".join(("data", *path)) for path in self.functions}
-        remedy = _WHY.get(name) or "see docs/policy.md for what policies may call"
-        return f"{name} is no function here and no builtin that policies may use{did_you_mean(name, own | full | BUILTINS)}; {remedy}"
+        remedy = f"; {_WHY[name]}" if name in _WHY else did_you_mean(name, own | full | BUILTINS)
+        return f"{name} is no function here and no builtin that policies may use{remedy}"
 
     def reference(self, node: Mapping[str, Any], root: Any, parts: list[Any]) -> None:
         """Follow a path as far as it is plain text and what exists is known; raise where it leads nowhere."""
@@ -198,10 +199,9 @@ class _Check:
             if part not in here:
                 shown = ".".join(str(step) for step in path[: depth + 1])
                 hint = did_you_mean(part, here)
-                where = (
-                    f"; add it to data/{path[1]}.yaml" if path[0] == "data" and depth > 1 and path[1] != "soar" else ""
-                )
-                message = f"nothing at {shown}, so this would silently be undefined{hint}{where}"
+                if path[0] == "data" and depth > 1 and path[1] != "soar":
+                    hint = f"; add it to data/{path[1]}.yaml{hint}"
+                message = f"nothing at {shown}, so this would silently be undefined{hint}"
                 raise PolicyError(message, self.source.place(node))
             here = here[part]
 

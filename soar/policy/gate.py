@@ -97,13 +97,10 @@ class Gate:
 
     def _checked(self, answer: Answer | None) -> DecisionDocument:
         if answer is None:
-            raise _RefusedError(
-                "input", "the input holds a number that JSON does not keep exactly; nothing can be decided"
-            )
+            raise _RefusedError("input", "the input holds a number that JSON does not keep exactly")
         if answer.revision != self._revision:
-            raise _RefusedError(
-                "revision", f"revision {answer.revision or 'none'} answered, not the pinned {self._revision}"
-            )
+            msg = f"revision {answer.revision or 'none'} answered, not the pinned {self._revision}"
+            raise _RefusedError("revision", msg)
         if answer.fault is not None:
             raise _RefusedError("fault", f"the policy failed on this input: {answer.fault}")
         if answer.value is UNDEFINED:
@@ -114,13 +111,13 @@ class Gate:
         missing = sorted(self._mandatory - set(document.controls_evaluated))
         if missing:
             raise _RefusedError("control_missing", f"mandatory controls were not evaluated: {', '.join(missing)}")
+        if document.effect is Verdict.DENY:
+            return document
         types = {obligation.type for obligation in document.obligations}
         unkept = sorted(types - self._honours)
-        if unkept and document.effect is not Verdict.DENY:
+        if unkept:
             raise _RefusedError("obligation", f"nobody here carries out the obligations: {', '.join(unkept)}")
-        if (document.effect is Verdict.REQUIRE_APPROVAL) != (
-            "approval" in types
-        ) and document.effect is not Verdict.DENY:
+        if (document.effect is Verdict.REQUIRE_APPROVAL) != ("approval" in types):
             raise _RefusedError("contradiction", f"effect {document.effect} with obligations {sorted(types)}")
         return document
 

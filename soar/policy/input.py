@@ -11,7 +11,7 @@ import unicodedata
 from datetime import UTC, datetime
 from typing import Any, Literal
 
-from pydantic import Field, computed_field
+from pydantic import ConfigDict, Field, computed_field
 
 from soar.model.action import ActionRequest, Impact, Risk, Target
 from soar.model.alert import Alert, Severity
@@ -157,8 +157,8 @@ class ApprovalFacts(Frozen):
 
     @classmethod
     def of(cls, vote: Vote) -> ApprovalFacts:
-        """The facts of a stored vote; the reason is for people."""
-        facts = vote.model_dump(exclude={"at", "reason"})
+        """The facts of a stored vote; its words are for people."""
+        facts = vote.model_dump(include=set(cls.model_fields) - {"at"})
         return cls(**facts, at=to_rfc3339(vote.at))
 
 
@@ -220,6 +220,8 @@ class Counters(Frozen):
 
 class PolicyInput(Frozen):
     """The whole question. `plan` asks before people are, `execute` immediately before sending."""
+
+    model_config = ConfigDict(ser_json_inf_nan="constants")  # a NaN must not reach policy as null: it has no digest
 
     schema_: Literal["soar.input/v1"] = Field(alias="schema", default=INPUT_SCHEMA)
     phase: Literal["plan", "execute"] = "plan"

@@ -10,6 +10,7 @@ from datetime import UTC, datetime
 
 from soar.model.action import Impact, Risk
 from soar.model.alert import Severity
+from soar.model.base import to_rfc3339
 from soar.policy.input import (
     ActionFacts,
     AlertFacts,
@@ -51,9 +52,7 @@ def _question(verb: str, effect: Impact, risk: Risk, *targets: TargetFacts) -> P
         digest=_DIGEST,
         targets=targets,
     )
-    vote = ApprovalFacts(
-        approver="rehearsal", method="cli", at="2026-01-05T12:00:00.000000Z", digest=_DIGEST, decision="grant"
-    )
+    vote = ApprovalFacts(approver="rehearsal", method="cli", at=to_rfc3339(_NOW), digest=_DIGEST, decision="grant")
     count = {"rehearsal": Count(hour=1, day=1)}
     return PolicyInput(
         action=action,

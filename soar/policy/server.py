@@ -66,9 +66,8 @@ class OpaEngine:
             raise PolicyError(f"OPA at {self._url} is version {version}; {oldest} or newer is required")
         revision = _revision(body)
         if revision != self.revision:
-            raise PolicyError(
-                f"OPA at {self._url} serves revision {revision or 'none'}, not {self.revision}; give it that bundle"
-            )
+            found = f"serves revision {revision or 'none'}, not {self.revision}"
+            raise PolicyError(f"OPA at {self._url} {found}; give it that bundle")
         return version
 
     async def evaluate(self, document: dict[str, Any]) -> Answer:

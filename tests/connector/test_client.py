@@ -373,7 +373,7 @@ async def test_refused_unresolvable_and_failed_handshakes_are_proven_not_sent():
 
 @pytest.mark.parametrize("method", ["POST", "PUT", "DELETE"])
 async def test_a_kept_alive_connection_that_breaks_is_not_used_for_a_blind_second_try(method):
-    """aiohttp would send PUT and DELETE again by itself; whether to repeat is the declared effect's business."""
+    """The aiohttp library would send PUT and DELETE again by itself; only the declared effect may say so."""
     requests = []
 
     async def once_then_hang_up(reader, writer):

@@ -1,4 +1,4 @@
-"""The registry: loads only what keeps its word, says everything that is wrong at once, and calls nothing any other way."""
+"""The registry: loads only what keeps its word, tells all that is wrong at once, and is the one way to call."""
 
 import asyncio
 from pathlib import Path
@@ -176,7 +176,7 @@ def test_a_connector_with_the_name_of_an_installed_one_is_a_start_up_error(folde
     ("old", "new", "why"),
     [
         ('        """Isolate."""\n', "", "docstring"),
-        ("params: Params, call: Call) -> State:\n        \"\"\"Isolate", "params, call) -> State:\n        \"\"\"Isolate", "annotated"),
+        ("self, params: Params, call: Call) -> State", "self, params, call: Call) -> State", "annotated"),
         ('undo="release"', 'undo="undo_it"', "no action"),
         ('targets={"host"', 'targets={"hast"', "no field"),
         ("risk=Risk.CONTAIN", 'capability="host.explode"', "no capability"),
@@ -370,3 +370,61 @@ async def test_a_connection_test_says_as_whom_we_are_known_or_why_not(folder):
     silent = build(folder, config=GOOD | {"token": "secret://env/NONE"})
     with pytest.raises(NotSentError, match="secret://env/NONE"):
         await silent.test("toy-1")
+
+
+# Reading back
+
+READ_BACK = '''
+    @action(effect=Effect.VERIFIABLE, verify="status", shows={"isolated": True})
+    async def cut(self, params: Params, call: Call) -> State:
+        """Cut."""
+        return State(host=params.host, isolated=True)
+
+    @action(effect=Effect.READ)
+    async def status(self, params: Params, call: Call) -> State:
+        """Look."""
+        return (await self.http.get("/status", call=call)).parse(State)
+'''
+
+
+async def read_back(folder: Path, status: int, shown: bool, text: str = READ_BACK) -> Any:
+    write(folder, "toy.py", TOY + text)
+    registry = build(folder, handler=lambda _: httpx.Response(status, json={"host": "h1", "isolated": shown}))
+    found = await registry.read_back(request(verb="cut", effect=Effect.VERIFIABLE), make_call())
+    return found.value if found else None
+
+
+async def test_a_read_back_that_shows_it_gives_the_actions_result(folder):
+    assert await read_back(folder, 200, shown=True) == {"host": "h1", "isolated": True}
+
+
+async def test_a_read_back_that_does_not_show_it_or_finds_nothing_proves_nothing(folder):
+    assert await read_back(folder, 200, shown=False) is None
+
+
+async def test_a_read_back_that_finds_nothing_proves_nothing(folder):
+    assert await read_back(folder, 404, shown=True) is None
+
+
+async def test_a_read_back_of_an_action_that_says_not_what_it_shows_is_never_conclusive(folder):
+    assert await read_back(folder, 200, shown=True, text=READ_BACK.replace(', shows={"isolated": True}', "")) is None
+
+
+async def test_a_read_back_that_fails_says_so(folder):
+    with pytest.raises(RemoteFailureError):
+        await read_back(folder, 500, shown=True)
+
+
+@pytest.mark.parametrize(
+    ("old", "new"),
+    [
+        (', verify="status", shows={"isolated": True}', ""),
+        ('verify="status"', 'verify="isolate"'),
+        ('call: Call) -> State:\n        """Look', 'call: Call) -> Other:\n        """Look'),
+    ],
+)  # fmt: skip
+def test_a_verifiable_action_without_a_read_of_the_same_shape_does_not_load(folder, old, new):
+    other = "\nclass Other(Result):\n    host: str\n"
+    write(folder, "toy.py", TOY.replace("\nclass Toy(", f"{other}\nclass Toy(") + READ_BACK.replace(old, new))
+    with pytest.raises(ConfigError, match=r"verifiable|must take"):
+        build(folder)

@@ -56,33 +56,38 @@ class Site:
     def __call__(self, request: httpx.Request) -> httpx.Response:
         path = request.url.path.removeprefix("/rest/api/3")
         body = json.loads(request.content) if request.content else {}
-        match request.method, path:
+        status, value = self.answer(request.method, path, body)
+        return httpx.Response(status, content=json.dumps(value) if value is not None else b"")
+
+    def answer(self, method: str, path: str, body: dict[str, Any]) -> tuple[int, Any]:
+        answer: tuple[int, Any] = 404, {"errorMessages": ["Issue does not exist"]}
+        match method, path:
             case "GET", "/myself":
-                return httpx.Response(200, json={"accountId": "5b10", "displayName": "Soar \u202eBot"})
+                answer = 200, {"accountId": "5b10", "displayName": "Soar\u202eBot"}
             case "POST", "/issue":
                 key = f"SEC-{len(self.labels) + 1}"
                 self.labels[key] = body["fields"]["labels"]
-                return httpx.Response(201, json={"id": "1", "key": key, "self": f"{SITE}{path}/1"})
+                answer = 201, {"id": "1", "key": key, "self": f"{SITE}{path}/1"}
             case "POST", "/search/jql":
                 hits = [key for key, labels in self.labels.items() if any(each in body["jql"] for each in labels)]
                 hits = hits or (["SEC-1"] if "text ~" in body["jql"] else [])
-                return httpx.Response(200, json={"issues": [self.issue(key) for key in hits], "isLast": True})
+                answer = 200, {"issues": [self.issue(key) for key in hits], "isLast": True}
             case "PUT", "/issue/SEC-1":
-                return httpx.Response(204)
+                answer = 204, None
             case "GET", "/issue/SEC-1":
-                return httpx.Response(200, json=self.issue("SEC-1"))
+                answer = 200, self.issue("SEC-1")
             case "GET", "/issue/SEC-1/transitions":
                 ways = [{"id": "31", "name": "Finish", "to": DONE, "fields": self.screen}]
-                return httpx.Response(200, json={"transitions": ways if self.status is OPEN else []})
+                answer = 200, {"transitions": ways if self.status is OPEN else []}
             case "POST", "/issue/SEC-1/transitions":
                 self.status = DONE
-                return httpx.Response(204)
+                answer = 204, None
             case "POST", "/issue/SEC-1/comment":
                 self.comments.append(body)
-                return httpx.Response(201, json={"id": "10", **body})
+                answer = 201, {"id": "10", **body}
             case "GET", "/issue/SEC-1/comment":
-                return httpx.Response(200, json={"comments": self.comments, "total": len(self.comments)})
-        return httpx.Response(404, json={"errorMessages": ["Issue does not exist"]})
+                answer = 200, {"comments": self.comments, "total": len(self.comments)}
+        return answer
 
     def issue(self, key: str) -> dict[str, Any]:
         return {"id": "1", "key": key, "fields": {"summary": "A ticket", "status": self.status}}
@@ -183,7 +188,7 @@ async def test_a_resolution_is_one_that_the_screen_offers(jira, site, wanted, re
 
 async def test_an_issue_without_a_way_to_done_is_refused_and_named(jira, site):
     site.status = {"name": "Blocked", "statusCategory": {"key": "indeterminate"}}
-    with pytest.raises(RejectedError, match="SEC-1.*'Blocked'"):
+    with pytest.raises(RejectedError, match=r"SEC-1: .*'Blocked'"):
         await jira.do("close", {"key": "SEC-1"})
     with pytest.raises(RejectedError, match="'Nirvana' cannot be reached"):
         await jira.do("update", {"key": "SEC-1", "status": "Nirvana"})

@@ -155,7 +155,7 @@ def test_elastic_7_signals() -> None:
 
 
 def test_the_splunk_webhook() -> None:
-    """https://docs.splunk.com/Documentation/Splunk/latest/Alert/Webhooks"""
+    """The first row of the search is the alert; who searched and where stands around it."""
     one = alert(
         {
             "sid": "scheduler_admin_search_W2_at_14232356_132",

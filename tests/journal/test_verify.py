@@ -318,9 +318,10 @@ def test_damage_below_a_good_checkpoint_does_not_draw_later_alarms_to_itself(cle
 
 
 def test_a_checkpoint_is_of_its_own_size_only(clean: Log) -> None:
-    """Even signed, the root of 150 entries says nothing about 200 of which fifty are missing."""
-    text = sign_checkpoint(Checkpoint("log.example", 200, frontier_of(clean.entries[:150]).root()), LOG)
-    report = replace(clean, checkpoints=(text,)).with_entries(clean.entries[:150] + clean.entries[250:]).verify()
+    """Even signed, the root of the 151 entries that are left says nothing about the 200 it speaks of."""
+    left = clean.entries[:150] + clean.entries[250:]
+    text = sign_checkpoint(Checkpoint("log.example", 200, frontier_of(left[:151]).root()), LOG)
+    report = replace(clean, checkpoints=(text,)).with_entries(left).verify()
     found(report, 150, "entries 150 to 249 are missing")
     assert (report.checkpoints, report.covered) == (0, 0)
 

@@ -4,10 +4,11 @@ from collections.abc import AsyncIterator
 from pathlib import Path
 
 import pytest
-from policy_questions import DECISION, ROOT, Ask, CountingIds, Write, question
 
 from soar.policy.bundle import Bundle, load_bundle
 from soar.policy.embedded import EmbeddedEngine
+
+from .policy_questions import DECISION, ROOT, Ask, CountingIds, Write, question
 
 
 @pytest.fixture(scope="session")

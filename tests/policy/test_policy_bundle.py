@@ -1,13 +1,15 @@
+# ruff: noqa: E501 - one case a line reads as a table
 """A bundle that is wrong anywhere is refused whole, with the place and the remedy."""
 
 import shutil
 from pathlib import Path
 
 import pytest
-from policy_questions import DECISION, ROOT, Write
 
 from soar.errors import PolicyError
 from soar.policy.bundle import Bundle, load_bundle
+
+from .policy_questions import DECISION, ROOT, Write
 
 
 def refusal(folder: Path) -> str:
@@ -40,8 +42,8 @@ def refusal(folder: Path) -> str:
         ('x if startwith("a", "b")', "rule.rego:3:6: startwith is no function here and no builtin that policies may use; did you mean 'startswith'?"),
         ("import data.soar.main\n\nx if main.f(1)", "rule.rego:5:6: main.f is called through an import; call it by its full path, data.soar.main.f"),
         ("x := {y | some y in [1]} if input.halted", "rule.rego:3:6: a comprehension here; give the value a name in the body"),
-        ("x := input.run.id if input.halted else := 1", "rule.rego:3:6: an `else` beside a value that can be undefined; give the value a name in the body"),
-        ("x := 1 if input.halted else := input.run.id", "rule.rego:3:32: an `else` beside a value that can be undefined"),
+        ("x := input.run.id if input.halted else := 1", "rule.rego:3:6: an `else` beside what can be undefined; give the value a name in the body"),
+        ("x := 1 if input.halted else := input.run.id", "rule.rego:3:32: an `else` beside what can be undefined"),
     ],
 )  # fmt: skip
 def test_a_rule_outside_the_profile_is_named_with_its_place(write: Write, rule: str, message: str) -> None:
@@ -105,7 +107,7 @@ def test_no_folder_is_refused_with_the_remedy(tmp_path: Path) -> None:
         ("freezes", "windows: []", "windows: [{name: x, from: tomorrow, to: 2026-01-01T00:00:00Z}]", "data/freezes.yaml:5:11: 'windows.0' needs name, from and to"),
         ("approvals", "two_people: {soc-lead: 1, ir-manager: 1}", "two_people: {soc-lead: 1}", "data/approvals.yaml:5:15: 'levels.two_people' must ask for at least two people"),
         ("allowlist", 'otherwise: ["*"]', 'otherwise: ["tick*"]', "data/allowlist.yaml:8:12: 'otherwise' must be a list of"),
-        ("limits", "depth: 5\n", "", "controls/loops.rego:9:12: nothing at data.limits.depth, so this would silently be undefined; did you mean"),
+        ("limits", "depth: 5\n", "", "controls/loops.rego:9:12: nothing at data.limits.depth, so this would silently be undefined; add it to data/limits.yaml"),
     ],
 )  # fmt: skip
 def test_a_slip_in_the_starters_data_is_named_with_its_place(

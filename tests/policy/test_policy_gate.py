@@ -5,7 +5,6 @@ from collections.abc import Iterable, Sequence
 from typing import Any
 
 import pytest
-from policy_questions import Ask, CountingIds, Write
 
 from soar.errors import PolicyUnavailableError
 from soar.model.decision import Decision, Verdict
@@ -15,8 +14,16 @@ from soar.policy.gate import Gate
 from soar.policy.input import PolicyInput
 from soar.policy.port import Answer
 
+from .policy_questions import Ask, CountingIds, Write
+
 WHOLE: dict[str, Any] = {"schema": "soar.decision/v1", "effect": "allow", "controls_evaluated": ["mine"]}
 APPROVAL = {"type": "approval", "groups": [{"group": "soc-lead", "min": 1}]}
+
+CONFLICT = """
+x := 1 if input.alert.severity == "low"
+
+x := 2 if input.action.verb == "create"
+"""
 
 
 def policy(value: dict[str, Any]) -> str:
@@ -65,10 +72,7 @@ async def test_undefined_is_a_denial(write: Write, ask: Ask) -> None:
 
 async def test_a_policy_that_fails_on_an_input_is_a_denial(write: Write, ask: Ask) -> None:
     """Two values for one rule: OPA and the embedded engine both stop there."""
-    main = policy(WHOLE) + 'x := 1\n\nx := 2 if input.alert.severity == "low"\n'
-    main = main.replace('severity == "low"', 'severity == "low"\n\tx == 1\n}', 1).replace(
-        "if input.alert.severity ==", "if {\n\tinput.alert.severity ==", 1
-    )
+    main = policy(WHOLE).replace('if input.alert.severity == "low"', "if x == 1") + CONFLICT
     assert "failed on this input" in refused(await decide(write, ask, main), "fault")
 
 

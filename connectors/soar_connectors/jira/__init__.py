@@ -91,6 +91,7 @@ class Jira(Connector[JiraConfig]):
         effect=Effect.VERIFIABLE,
         capability="ticket.create",
         verify="find_created",
+        shows={},
         docs=f"{_DOCS}/api-group-issues/#api-rest-api-3-issue-post",
     )
     async def create(self, params: TicketCreate, call: Call) -> TicketCreated:
@@ -143,6 +144,7 @@ class Jira(Connector[JiraConfig]):
         effect=Effect.VERIFIABLE,
         capability="ticket.comment",
         verify="find_comment",
+        shows={},
         docs=f"{_DOCS}/api-group-issue-comments/#api-rest-api-3-issue-issueidorkey-comment-post",
     )
     async def comment(self, params: Comment, call: Call) -> TicketKey:

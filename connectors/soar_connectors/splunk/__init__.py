@@ -126,9 +126,7 @@ class Splunk(Connector[SplunkConfig]):
         found = answer.parse(_Rows)
         fatal = [each.text for each in found.messages if each.type == "FATAL"]
         if fatal:
-            raise RejectedError(
-                f"{self.http.instance}: Splunk did not run the search: {plain_text(fatal[0], limit=300)}"
-            )
+            raise answer.declined(fatal[0])
         rows = found.results[: params.limit]
         return SiemRows(rows=rows, count=len(rows))
 
@@ -149,9 +147,7 @@ class Splunk(Connector[SplunkConfig]):
         answer = await self.http.request("POST", "/services/notable_update", call=call, form=form)
         updated = answer.parse(_Updated)
         if not updated.success or not updated.success_count:
-            raise RejectedError(
-                f"{self.http.instance}: {params.id} was not updated: {plain_text(updated.message)[:300]}"
-            )
+            raise answer.declined(f"{params.id} was not updated: {updated.message}")
         return SiemAlert(id=params.id, status=params.status)
 
 

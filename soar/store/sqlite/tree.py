@@ -5,7 +5,7 @@ from __future__ import annotations
 import sqlite3
 from collections.abc import Sequence
 
-from soar.errors import StoreError
+from soar.errors import JournalError, StoreError
 from soar.journal.leaf import seal
 from soar.journal.merkle import Frontier
 from soar.model.base import to_rfc3339
@@ -31,7 +31,10 @@ def append(db: sqlite3.Connection, entries: Sequence[Entry]) -> None:
     rows, payloads, hashes = [], [], []
     for index, entry in enumerate(entries, start=size):
         seq, previous = chains.get(entry.run_id or "", (0, ""))
-        sealed = seal(entry, run_seq=seq, run_prev=previous)
+        try:
+            sealed = seal(entry, run_seq=seq, run_prev=previous)
+        except JournalError as failure:
+            raise StoreError(f"the journal cannot hold this: {failure}") from failure
         if entry.run_id is not None:
             chains[entry.run_id] = (seq + 1, sealed.leaf_hash.hex())
         rows.append((index, entry.id, entry.type, to_rfc3339(entry.at), entry.run_id, sealed.leaf, sealed.leaf_hash))

@@ -1,0 +1,5 @@
+"""`python -m soar`."""
+
+from soar.cli import main
+
+main()

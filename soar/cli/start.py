@@ -1,0 +1,264 @@
+"""Commands that begin something: init, run, demo, lab, ingest."""
+
+from __future__ import annotations
+
+import asyncio
+import contextlib
+import signal
+import tempfile
+from collections.abc import AsyncIterator, Awaitable, Callable
+from pathlib import Path
+from typing import Annotated
+
+import structlog
+import typer
+
+from soar import logs
+from soar.cli import live
+from soar.cli.base import FOUND, ConfigOption, JsonOption, err, out, plain, print_json, run, service, table, text
+from soar.cli.doors import doors_of
+from soar.connector.secret import Secret, SecretResolver
+from soar.demo.home import make_home
+from soar.demo.samples import samples
+from soar.demo.scenario import Summary, demonstrate
+from soar.errors import ConfigError
+from soar.ingest.files import FileSource
+from soar.lab import LabServer, serve
+from soar.service import Running, assemble
+from soar.settings import DEFAULT_FILE, Loaded, load_settings
+
+log = structlog.get_logger(__name__)
+
+LAB_HOME = Path(".soar")
+_TRICKLE_SECONDS = 4.0
+
+
+def add_to(app: typer.Typer) -> None:
+    """Add these commands."""
+    app.command()(init)
+    app.command(name="run")(run_service)
+    app.command()(demo)
+    app.command()(lab)
+    app.command()(ingest)
+
+
+def init(
+    folder: Annotated[Path, typer.Argument(help="A new folder, or an empty one.")] = Path(),
+) -> None:
+    """Make a home: soar.yaml, starter playbooks and policies, keys. Nothing is active anywhere else."""
+    config = make_home(folder)
+    out.print(f"made [bold]{text(config)}[/bold] with starter playbooks, policies and keys")
+    out.print(
+        f"next: [bold]soar run --lab -c {text(config)}[/bold], or put your connectors into it and run without --lab"
+    )
+
+
+def run_service(
+    config: ConfigOption = None,
+    with_lab: Annotated[
+        bool, typer.Option("--lab", help="Start the lab too, and trickle sample alerts into it.")
+    ] = False,
+    quiet: Annotated[bool, typer.Option("--quiet", help="Logs only, no live view.")] = False,
+) -> None:
+    """Start the service in the foreground; Ctrl-C stops it and lets runs come to rest.
+
+    With --lab and no soar.yaml at hand, a home is made in ./.soar first.
+    """
+    if with_lab and config is None and not Path(DEFAULT_FILE).exists():
+        config = LAB_HOME / DEFAULT_FILE
+        if not config.exists():
+            make_home(LAB_HOME)
+    loaded = load_settings(config)
+    watched = with_lab and not quiet
+    logs.configure(
+        level="error" if watched and out.is_terminal else loaded.settings.log.level, style=loaded.settings.log.style
+    )
+    run(_run(loaded, with_lab=with_lab, watched=watched))
+
+
+async def _run(loaded: Loaded, *, with_lab: bool, watched: bool) -> None:
+    stop = asyncio.Event()
+    for number in (signal.SIGINT, signal.SIGTERM):
+        asyncio.get_running_loop().add_signal_handler(number, stop.set)
+    async with _lab(loaded) if with_lab else contextlib.nullcontext(), assemble(loaded) as assembled:
+        for problem in (*assembled.library.errors, *assembled.mappings.errors):
+            err.print(f"[yellow]left out:[/yellow] {text(problem)}")
+        running = Running(assembled)
+        doors = doors_of(running)
+        parts: list[Callable[[], Awaitable[None]]] = [*doors.parts]
+        if with_lab:
+            parts.append(lambda: _trickle(running))
+        hints = _hints(loaded, doors.url, with_lab=with_lab)
+        if watched:
+            parts.append(lambda: live.watch(assembled.store, hints=hints))
+        await running.start(*parts)
+        if not watched or not out.is_terminal:
+            for hint in hints:
+                out.print(hint)
+        ended = asyncio.create_task(running.wait())
+        stopped = asyncio.create_task(stop.wait())
+        try:
+            await asyncio.wait({ended, stopped}, return_when=asyncio.FIRST_COMPLETED)
+            if ended.done():
+                ended.result()
+        finally:
+            for task in (ended, stopped):
+                task.cancel()
+            out.print("stopping: runs come to rest, the journal is signed")
+            await running.stop()
+
+
+@contextlib.asynccontextmanager
+async def _lab(loaded: Loaded) -> AsyncIterator[None]:
+    settings = loaded.settings.lab
+    token = SecretResolver(loaded.environ).reveal(Secret(settings.token))
+    path = loaded.path(settings.log)
+    path.parent.mkdir(parents=True, exist_ok=True)
+    server = LabServer(host=settings.host, port=settings.port, log_path=path, token=token)
+    try:
+        await server.start()
+    except OSError as failure:
+        where = f"{settings.host}:{settings.port}"
+        raise ConfigError(
+            f"the lab cannot listen on {where}: {failure.strerror}; change lab.port", loaded.place("lab")
+        ) from failure
+    try:
+        yield
+    finally:
+        await server.stop()
+
+
+async def _trickle(running: Running) -> None:
+    """A sample alert every few seconds, round and round, each round with new ids."""
+    number = 0
+    while True:
+        topic = running.service.ids.new("round")
+        for record in samples(running.service.clock.now(), topic=topic):
+            await running.admit([record])
+            await asyncio.sleep(_TRICKLE_SECONDS if number else _TRICKLE_SECONDS / 4)
+        number += 1
+        await asyncio.sleep(_TRICKLE_SECONDS * 5)
+
+
+def _hints(loaded: Loaded, url: str | None, *, with_lab: bool) -> list[str]:
+    option = "" if loaded.file == DEFAULT_FILE else f" -c {loaded.file}"
+    hints = []
+    if url and loaded.settings.web.ingest_tokens:
+        token = f"$(cat {loaded.path(Path('keys/ingest-token'))})"
+        hints.append(
+            f"[dim]send an alert:[/dim] curl -H \"Authorization: Bearer {token}\" -H 'Content-Type: application/json' "
+            f'-d \'{{"title": "Test", "severity": "high"}}\' {url}/ingest/test'
+        )
+    hints.append(
+        f"[dim]what waits for you:[/dim] soar approvals list{option}   [dim]then[/dim] soar approvals grant ID{option}"
+    )
+    if with_lab:
+        lab_settings = loaded.settings.lab
+        hints.append(
+            f"[dim]see the lab:[/dim] http://{lab_settings.host}:{lab_settings.port}/   [dim]stop:[/dim] Ctrl-C"
+        )
+    return hints
+
+
+def demo(
+    as_json: JsonOption = False,
+    keep: Annotated[
+        Path | None, typer.Option("--keep", help="Leave the demonstration's home in this new folder.")
+    ] = None,
+) -> None:
+    """Show it all, bounded: samples in, one approval answered, one action taken back, the journal verified.
+
+    Exits 0 only if every one of these was seen in the store and in the lab.
+    """
+    logs.configure(level="error")
+    say = (lambda line: err.print(f"[dim]·[/dim] {text(line)}")) if not as_json else (lambda _: None)
+    if keep is not None:
+        summary = run(demonstrate(keep, say))
+    else:
+        with tempfile.TemporaryDirectory(prefix="soar-demo-") as folder:
+            summary = run(demonstrate(Path(folder), say))
+    if as_json:
+        print_json({**plain(summary), "ok": summary.ok})
+    else:
+        _show(summary, keep)
+    if not summary.ok:
+        raise typer.Exit(FOUND)
+
+
+def _show(summary: Summary, keep: Path | None) -> None:
+    def counted(numbers: dict[str, int]) -> str:
+        return ", ".join(f"{number} {name.replace('_', ' ')}" for name, number in sorted(numbers.items()))
+
+    rows = [
+        ("sample records", summary.records),
+        ("alerts by outcome", counted(summary.alerts)),
+        ("runs by state", counted(summary.runs)),
+        ("actions by effect and result", counted(summary.actions)),
+        ("approvals by state", counted(summary.approvals)),
+        ("tickets opened in the lab", summary.tickets),
+        ("actions denied by policy", summary.denied_by_policy),
+        ("actions approved by a person", summary.approved),
+        ("actions taken back", summary.undone),
+        ("journal", f"{summary.entries} entries, {'verified' if summary.verified else 'DOES NOT VERIFY'}"),
+    ]
+    table("What happened", ("", ""), rows)
+    out.print("[bold green]all of it shown[/bold green]" if summary.ok else "[bold red]something is missing[/bold red]")
+    if keep is not None:
+        out.print(f"look around: soar runs list -c {text(keep / DEFAULT_FILE)}")
+
+
+def lab(
+    config: ConfigOption = None,
+    port: Annotated[int | None, typer.Option("--port", help="Listen here instead of lab.port.")] = None,
+) -> None:
+    """Start the lab alone: a ticket desk, EDR, identity provider, chat, intelligence and firewall on loopback."""
+    loaded = load_settings(config)
+    settings = loaded.settings.lab
+    logs.configure(level=loaded.settings.log.level, style=loaded.settings.log.style)
+    token = SecretResolver(loaded.environ).reveal(Secret(settings.token))
+    path = loaded.path(settings.log)
+    path.parent.mkdir(parents=True, exist_ok=True)
+    run(serve(port if port is not None else settings.port, path, token, host=settings.host, announce=_announce))
+
+
+def _announce(url: str) -> None:
+    out.print(f"the lab listens on [bold]{url}[/bold]; Ctrl-C stops it")
+
+
+def ingest(
+    files: Annotated[list[str], typer.Argument(help="NDJSON or JSON files; - for standard input.")],
+    config: ConfigOption = None,
+    mapping: Annotated[
+        str | None, typer.Option("--mapping", help="Use this mapping; else it is found by shape.")
+    ] = None,
+    as_json: JsonOption = False,
+) -> None:
+    """Read alerts from files into the store, each with one recorded outcome. A running service carries the runs out.
+
+    A file that was read before adds nothing: its records are known.
+    """
+    logs.configure(level="error")
+    run(_ingest(files, config, mapping=mapping, as_json=as_json))
+
+
+async def _ingest(files: list[str], config: Path | None, *, mapping: str | None, as_json: bool) -> None:
+    async with service(config) as assembled:
+        intake = assembled.intake()
+        admitted = []
+        records = 0
+        for name in files:
+            source = FileSource(name, clock=assembled.clock, mapping=mapping)
+            report = await source.run(intake.admit)
+            records += report.records
+            admitted += report.admitted
+        await assembled.sequencer().sign()
+    outcomes: dict[str, int] = {}
+    for item in admitted:
+        outcomes[item.outcome.value] = outcomes.get(item.outcome.value, 0) + 1
+    if as_json:
+        print_json({"records": records, "outcomes": outcomes, "alerts": admitted})
+        return
+    table(f"{records} records", ("outcome", "count"), sorted(outcomes.items()))
+    for item in admitted:
+        if item.reason:
+            err.print(f"[yellow]dead letter[/yellow] {text(item.coordinates)}: {text(item.reason)}")

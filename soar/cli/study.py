@@ -1,0 +1,7 @@
+"""Commands for authors, auditors and operators: playbook, policy, connectors, mapping, audit, config, doctor."""
+
+import typer
+
+
+def add_to(app: typer.Typer) -> None:
+    """Add these commands."""
