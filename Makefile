@@ -13,7 +13,7 @@ help: ## print this list
 	@sed -n 's/^\([a-z]*\):.*## \(.*\)/  make \1\t\2/p' Makefile | expand -t 16
 
 run: .venv/run ## install, then run the service with the lab and sample alerts; Ctrl-C stops it
-	@.venv/bin/soar run --lab $(ARGS)
+	@.venv/bin/soar run --lab --init --config .soar/soar.yaml $(ARGS)
 
 demo: .venv/run ## install, then show the whole path once, in under a minute
 	@.venv/bin/soar demo $(ARGS)

@@ -14,7 +14,7 @@ evaluated contains "networks" if count(ranges) > 0
 deny contains {"code": "networks.never_block", "control": "networks", "msg": msg} if {
 	data.soar.lib.harmful
 	some target in input.action.targets
-	target.type in {"ioc", "ip"}
+	target.type in {"ip", "observable"}
 	some address in target.addresses
 	some range in ranges
 	net.cidr_contains(range, address)

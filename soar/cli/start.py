@@ -29,7 +29,6 @@ from soar.settings import DEFAULT_FILE, Loaded, load_settings
 
 log = structlog.get_logger(__name__)
 
-LAB_HOME = Path(".soar")
 _TRICKLE_SECONDS = 4.0
 
 
@@ -58,16 +57,13 @@ def run_service(
     with_lab: Annotated[
         bool, typer.Option("--lab", help="Start the lab too, and trickle sample alerts into it.")
     ] = False,
+    make: Annotated[bool, typer.Option("--init", help="Make the home first where there is none yet.")] = False,
     quiet: Annotated[bool, typer.Option("--quiet", help="Logs only, no live view.")] = False,
 ) -> None:
-    """Start the service in the foreground; Ctrl-C stops it and lets runs come to rest.
-
-    With --lab and no soar.yaml at hand, a home is made in ./.soar first.
-    """
-    if with_lab and config is None and not Path(DEFAULT_FILE).exists():
-        config = LAB_HOME / DEFAULT_FILE
-        if not config.exists():
-            make_home(LAB_HOME)
+    """Start the service in the foreground; Ctrl-C stops it and lets runs come to rest."""
+    file = config or Path(DEFAULT_FILE)
+    if make and not file.exists():
+        make_home(file.parent)
     loaded = load_settings(config)
     watched = with_lab and not quiet
     logs.configure(

@@ -72,7 +72,7 @@ class Registry:
         self._clock = clock
 
     @classmethod
-    def build(
+    def build(  # noqa: PLR0913 - the composition root passes everything, by keyword
         cls,
         instances: Mapping[str, InstanceConfig],
         bindings: Mapping[str, str],
@@ -80,15 +80,17 @@ class Registry:
         *,
         clock: Clock,
         connectors_dir: Path | None = None,
+        loader: Loader | None = None,
         transport: httpx.AsyncBaseTransport | None = None,
         locate: Locate | None = None,
     ) -> Registry:
         """Build every instance, or raise one ConfigError that lists everything wrong, each with its place.
 
         `locate` turns a path such as `("jira-prod", "config", "base_url")` or `("bindings", "ticket.*")` into a
-        place. `transport` replaces the network, for tests.
+        place. `loader` shares one that was made before, in place of `connectors_dir`; `transport` replaces the
+        network, for tests.
         """
-        builder = _Builder(Loader(connectors_dir), resolver, clock, transport, locate or (lambda _: None))
+        builder = _Builder(loader or Loader(connectors_dir), resolver, clock, transport, locate or (lambda _: None))
         built = {name: each for name, config in instances.items() if (each := builder.instance(name, config))}
         builder.check_bindings(bindings, instances, built)
         builder.finish()

@@ -35,12 +35,6 @@ def samples(now: datetime, *, topic: str) -> list[Record]:
     ]
 
 
-def about() -> list[str]:
-    """What each sample shows, in order."""
-    file = resources.files("soar.demo").joinpath("samples.yaml")
-    return [str(item["about"]) for item in load(file.read_text(), "samples.yaml", ConfigError).value]
-
-
 def _timed(text: str, now: datetime) -> str:
     return _TIME.sub(lambda found: to_rfc3339(now - parse_duration(found[1] or "0s")), text)
 

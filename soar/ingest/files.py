@@ -1,11 +1,13 @@
-"""The file source: NDJSON with a record per line, or one JSON document. The same content is consumed once."""
+"""The file source: a record per line, or one JSON document. The same content is consumed once."""
 
 from __future__ import annotations
 
 import asyncio
 import codecs
 import hashlib
+import os
 import shutil
+import stat
 import sys
 import tempfile
 from collections import Counter
@@ -13,7 +15,7 @@ from collections.abc import Awaitable, Callable, Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from dataclasses import dataclass, field
 from pathlib import Path
-from typing import BinaryIO
+from typing import IO
 
 import structlog
 
@@ -27,13 +29,13 @@ log = structlog.get_logger(__name__)
 
 Admit = Callable[[Sequence[Record]], Awaitable[Sequence[Admitted]]]
 Progress = Callable[[int, int], None]
-"""Told after each batch: bytes admitted, bytes in all."""
+"""Told after each batch: bytes done, bytes in all."""
 
 STDIN = Path("-")
 BATCH_RECORDS = 500
 BATCH_BYTES = 4 << 20
 MAX_LINE_BYTES = 8 << 20
-"""A longer line is read up to here. It is far above what one record may hold, and dead-lettered for that."""
+"""A longer line is cut here. That is far more than one record may hold, so it becomes a dead letter either way."""
 LISTED_DEAD_LETTERS = 100
 _SPOOL_BYTES = 8 << 20
 
@@ -43,7 +45,7 @@ class FileReport:
     """What became of the records of all files."""
 
     records: int = 0
-    redelivered: int = 0  # records that were consumed before, and so were left alone
+    redelivered: int = 0  # consumed before, and so left alone
     outcomes: Mapping[Outcome, int] = field(default_factory=dict)
     runs: int = 0
     dead_letters: tuple[Admitted, ...] = ()  # the first `LISTED_DEAD_LETTERS` of them
@@ -62,10 +64,10 @@ class FileReport:
 
 
 class FileSource:
-    """Reads files, each in batches of bounded size; `-` is standard input, read to its end before the first record.
+    """Reads files in batches of bounded size. `-`, a pipe too, is read to its end before its first record.
 
-    A record's topic is its file's digest and its offset the line it starts on: what was consumed before, under
-    whatever name, is recognised. An interrupted `run` is continued by running it again.
+    A record's topic is its file's digest, its offset the line: what was consumed before, under whatever name, is
+    recognised, and an interrupted `run` goes on where it stopped when it is run again.
     """
 
     def __init__(
@@ -73,14 +75,12 @@ class FileSource:
         paths: Sequence[Path],
         *,
         clock: Clock,
-        source: str = "file",
         mapping: str | None = None,
-        progress: Progress = lambda done, total: None,
-        stdin: BinaryIO | None = None,
+        progress: Progress = lambda _done, _total: None,
+        stdin: IO[bytes] | None = None,
     ) -> None:
         self._paths = tuple(paths)
         self._clock = clock
-        self._source = source
         self._mapping = mapping
         self._progress = progress
         self._stdin = stdin
@@ -88,52 +88,148 @@ class FileSource:
     async def run(self, admit: Admit) -> FileReport:
         """Admit every record of every file.
 
-        Raises InputError before the first record where a file cannot be read, and StoreUnavailableError where the
-        store is lost on the way; what was admitted until then stays.
+        Raises InputError where a file is missing (then nothing was read) or is too large a document, and whatever
+        `admit` raises; what was admitted until then stays.
         """
-        sizes = [_size(path) for path in self._paths]
-        total, done = sum(sizes), 0
+        total = sum(_size(path) for path in self._paths)
+        done = 0
         report = FileReport()
         for path in self._paths:
             batches = self._batches(path)
             # Off the loop: a slow disk or pipe must not hold up whoever else runs here.
             while batch := await asyncio.to_thread(next, batches, None):
-                report = report.with_batch(batch.records, await admit(batch.records))
+                if batch.records:
+                    report = report.with_batch(batch.records, await admit(batch.records))
                 done += batch.size_bytes
-                self._progress(done, max(total, done))
+                self._progress(done, max(done, total))
         return report
 
     def _batches(self, path: Path) -> Iterator[_Batch]:
         with self._opened(path) as stream:
             content = _Content.of(stream, str(path))
-            log.info("file.reading", file=str(path), size_bytes=content.size, digest=content.digest)
+            log.debug("file.reading", file=content.name, size_bytes=content.size_bytes, digest=content.digest)
             batch = _Batch()
-            for offset, value, size in content.values():
+            for line, value, size_bytes in content.values():
                 if value:
-                    batch.records.append(self._record(content.digest, offset, value))
-                batch.size_bytes += size
+                    batch.records.append(self._record(content.digest, line, value))
+                batch.size_bytes += size_bytes
                 if len(batch.records) >= BATCH_RECORDS or batch.size_bytes >= BATCH_BYTES:
                     yield batch
                     batch = _Batch()
-            if batch.size_bytes:
-                yield batch
+            yield batch
 
-    def _record(self, digest: str, offset: int, value: bytes) -> Record:
+    def _record(self, digest: str, line: int, value: bytes) -> Record:
         return Record(
-            source=self._source,
+            source="file",
             topic=digest,
-            offset=offset,
+            offset=line,
             value=value,
             mapping=self._mapping,
             received_at=self._clock.now(),
         )
 
     @contextmanager
-    def _opened(self, path: Path) -> Iterator[BinaryIO]:
-        if path != STDIN:
-            with path.open("rb") as stream:
+    def _opened(self, path: Path) -> Iterator[IO[bytes]]:
+        if path == STDIN:
+            with _spooled(self._stdin or sys.stdin.buffer) as stream:
                 yield stream
             return
-        with tempfile.SpooledTemporaryFile(max_size=_SPOOL_BYTES) as spool:
-            shutil.copyfileobj(self._stdin or sys.stdin.buffer, spool)
-            yield spool
+        with path.open("rb") as stream:
+            if stat.S_ISREG(path.stat().st_mode):
+                yield stream
+                return
+            with _spooled(stream) as spool:
+                yield spool
+
+
+@dataclass
+class _Batch:
+    records: list[Record] = field(default_factory=list)
+    size_bytes: int = 0
+
+
+@dataclass(frozen=True)
+class _Content:
+    """A file as it was when its digest was taken; what is appended later belongs to another digest."""
+
+    stream: IO[bytes]
+    name: str
+    digest: str
+    size_bytes: int
+
+    @classmethod
+    def of(cls, stream: IO[bytes], name: str) -> _Content:
+        sha256 = hashlib.sha256()
+        stream.seek(0)
+        while chunk := stream.read(1 << 20):
+            sha256.update(chunk)
+        return cls(stream, name, sha256.hexdigest()[:32], stream.tell())
+
+    def values(self) -> Iterator[tuple[int, bytes, int]]:
+        """Line, value (empty for a blank line) and how many bytes of the file it took."""
+        self.stream.seek(0)
+        head = self.stream.read(min(self.size_bytes, MAX_BYTES + 1))
+        self.stream.seek(0)
+        whole = self.size_bytes <= MAX_BYTES
+        if not _is_one_document(head, whole=whole):
+            yield from self._lines()
+        elif whole:
+            yield 1, head.strip(), self.size_bytes
+        else:
+            raise InputError(
+                f"one JSON document of {self.size_bytes} bytes; a record has at most {MAX_BYTES}. "
+                "Put one alert on each line, as `jq -c '.[]'` does for an array",
+                Place(self.name),
+            )
+
+    def _lines(self) -> Iterator[tuple[int, bytes, int]]:
+        left, line = self.size_bytes, 0
+        while left and (value := self.stream.readline(min(left, MAX_LINE_BYTES))):
+            size_bytes = len(value)
+            rest = value
+            while not rest.endswith(b"\n") and (rest := self.stream.readline(min(left - size_bytes, 1 << 20))):
+                size_bytes += len(rest)
+            left -= size_bytes
+            line += 1
+            yield line, value.strip(), size_bytes
+
+
+def _size(path: Path) -> int:
+    """Bytes of a file, 0 where that is known only at its end; raises InputError where it cannot be read."""
+    if path == STDIN:
+        return 0
+    try:
+        status = path.stat()
+    except OSError as failure:
+        raise InputError(f"cannot be read: {failure.strerror}", Place(str(path))) from failure
+    if stat.S_ISDIR(status.st_mode):
+        raise InputError(f"is a folder; name the files in it, such as {path}/*.json", Place(str(path)))
+    if not os.access(path, os.R_OK):
+        raise InputError("cannot be read: this account may not", Place(str(path)))
+    return status.st_size if stat.S_ISREG(status.st_mode) else 0
+
+
+@contextmanager
+def _spooled(stream: IO[bytes]) -> Iterator[IO[bytes]]:
+    """A stream that can be read twice, as the digest comes before the first record."""
+    with tempfile.SpooledTemporaryFile(max_size=_SPOOL_BYTES) as spool:
+        shutil.copyfileobj(stream, spool)
+        yield spool
+
+
+def _is_one_document(head: bytes, *, whole: bool) -> bool:
+    """Whether a file holds one JSON document over several lines, rather than a record per line."""
+    text = head.removeprefix(codecs.BOM_UTF8).strip()
+    lines = text.split(b"\n")
+    if text[:1] not in (b"{", b"[") or len(lines) == 1 or _reads(lines[0], dict, list):
+        return False
+    if whole and (text.startswith(b"[") or _reads(text, dict)):
+        return True
+    return not any(_reads(line, dict) for line in lines)
+
+
+def _reads(text: bytes, *kinds: type) -> bool:
+    try:
+        return isinstance(parse(text), kinds)
+    except RecordError:
+        return False

@@ -28,7 +28,7 @@ _PACKAGE, _, _RULE = ENTRY_POINT.removeprefix("data.").rpartition(".")
 class OpaEngine:
     """A `PolicyEngine` on an OPA server at `url` (`http://127.0.0.1:8181`).
 
-    `revision` is the bundle's, as `soar policy build` printed it. `timeout_seconds` bounds each question, connecting
+    `revision` is the bundle's that the server was given. `timeout_seconds` bounds each question, connecting
     included. A server that is down, slow, says no, or does not speak JSON gives no answer:
     `PolicyUnavailableError`. OPA's 400 means that this input can never be answered, and is a fault.
     """

@@ -1,7 +1,7 @@
 """A call that ends in five seconds."""
 
 import pytest
-from exchanges import make_call
+from .exchanges import make_call
 
 from soar.connector.base import Call
 

@@ -12,7 +12,7 @@ from email.utils import format_datetime
 import httpx
 import pytest
 import structlog
-from exchanges import answer, make_call, read_request, serving
+from .exchanges import answer, make_call, read_request, serving
 
 from soar.connector.client import Auth, BasicAuth, BearerAuth, Client, HeaderAuth
 from soar.connector.secret import Secret, SecretResolver

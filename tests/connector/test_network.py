@@ -5,7 +5,7 @@ import socket
 import aiohttp
 import pytest
 from aiohttp.abc import AbstractResolver
-from exchanges import answer, make_call, read_request, serving
+from .exchanges import answer, make_call, read_request, serving
 
 from soar.connector.client import Client
 from soar.connector.network import guarded_transport, refusal

@@ -7,7 +7,7 @@ from typing import Any
 
 import httpx
 import pytest
-from exchanges import make_call
+from .exchanges import make_call
 
 from soar.connector.loader import Loader, digest_of
 from soar.connector.registry import InstanceConfig, Registry

@@ -2,12 +2,14 @@
 
 from collections.abc import Callable
 from datetime import UTC, datetime, timedelta
+from functools import partial
 from typing import Any
 
 import httpx
 import pytest
 
 from soar.connector.base import Call
+from soar.connector.loader import Loader
 from soar.connector.registry import InstanceConfig, Registry
 from soar.connector.secret import SecretResolver
 from soar.model.action import ActionRequest
@@ -19,7 +21,9 @@ Handler = Callable[[httpx.Request], httpx.Response]
 class Bench:
     """One instance, named like its connector, and every request that it made."""
 
-    def __init__(self, use: str, config: dict[str, Any], environ: dict[str, str], answer: Handler) -> None:
+    def __init__(
+        self, use: str, config: dict[str, Any], environ: dict[str, str], answer: Handler, loader: Loader
+    ) -> None:
         self.name = use
         self.sent: list[httpx.Request] = []
         self.answer = answer
@@ -28,6 +32,7 @@ class Bench:
             {},
             SecretResolver(environ),
             clock=SystemClock(),
+            loader=loader,
             transport=httpx.MockTransport(self._handle),
         )
 
@@ -65,6 +70,12 @@ class Bench:
         return (await self.registry.invoke(request, call)).value
 
 
+@pytest.fixture(scope="session")
+def loader() -> Loader:
+    """Loading is most of what building a registry costs, and every test may share it: it holds no instance."""
+    return Loader()
+
+
 @pytest.fixture
-def bench() -> type[Bench]:
-    return Bench
+def bench(loader: Loader) -> Callable[..., Bench]:
+    return partial(Bench, loader=loader)

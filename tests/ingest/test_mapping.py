@@ -5,7 +5,6 @@ from datetime import UTC, datetime
 from pathlib import Path
 
 import pytest
-from normalising import BUILT_IN, NOW, alert, mapping_of, normalise, record
 
 from soar.errors import MappingError
 from soar.ingest import fields
@@ -13,6 +12,8 @@ from soar.ingest.describe import describe
 from soar.ingest.mapping import BUILT_IN as BUILT_IN_FOLDER
 from soar.ingest.mapping import load_mappings, parse_mapping
 from soar.model.alert import Alert, Attack, Entities, Observables, Rule
+
+from .normalising import BUILT_IN, NOW, alert, mapping_of, normalise, record
 
 MINIMAL = "name: probe\nproduct: Probe\n"
 PROBE = """\

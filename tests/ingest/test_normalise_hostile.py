@@ -7,11 +7,12 @@ from typing import Any
 import pytest
 from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
-from normalising import BUILT_IN, NOW, alert, alerts, dead, normalise, record
 
 from soar.ingest.describe import describe
 from soar.model.alert import Alert, DeadLetter
 from soar.model.base import canonical, to_rfc3339
+
+from .normalising import BUILT_IN, NOW, alert, alerts, dead, normalise, record
 
 KEYS = sorted({key for one in BUILT_IN.candidates() for key in one.keys})
 FIELDS = [

@@ -4,9 +4,10 @@ import json
 from typing import Any
 
 import pytest
-from normalising import NOW, alert, alerts, dead, normalise
 
 from soar.model.alert import Alert, DeadLetter, Severity
+
+from .normalising import NOW, alert, alerts, dead, normalise
 
 GUARDDUTY = {
     "schemaVersion": "2.0",

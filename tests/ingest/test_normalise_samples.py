@@ -4,9 +4,10 @@ import json
 from pathlib import Path
 
 import pytest
-from normalising import NOW, alert, alerts, sample
 
 from soar.model.alert import Severity
+
+from .normalising import NOW, alert, alerts, sample
 
 SAMPLES = Path(__file__).resolve().parents[3] / "shared" / "data" / "alerts"
 PATHS = sorted(str(path.relative_to(SAMPLES)) for path in SAMPLES.rglob("*.json"))

@@ -93,7 +93,7 @@ targets = st.one_of(
     hosts.map("host:{}".format),
     users.map("user:{}".format),
     addresses.map("ip:{}".format),
-    st.tuples(st.sampled_from(["host", "user", "ip", "ioc"]), st.text(max_size=12)).map(":".join),
+    st.tuples(st.sampled_from(["host", "user", "ip", "observable"]), st.text(max_size=12)).map(":".join),
 )
 counts = st.builds(Count, hour=st.integers(0, 80), day=st.integers(0, 600))
 votes = st.builds(
