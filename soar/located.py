@@ -24,6 +24,7 @@ MAX_DEPTH = 50
 
 _INT = re.compile(r"[-+]?(?:0|[1-9][0-9]*)")
 _FLOAT = re.compile(r"[-+]?(?:\.[0-9]+|(?:0|[1-9][0-9]*)(?:\.[0-9]*(?:[eE][-+]?[0-9]+)?|[eE][-+]?[0-9]+))")
+_ANCHOR_LIKE = re.compile(r"(?:^|[\s,\[{:])[&*][0-9A-Za-z_-]", re.MULTILINE)  # `&&` in a condition is none
 _WORDS = {"": None, "~": None, "null": None, "true": True, "false": False}
 
 Path_ = tuple[str | int, ...]
@@ -82,7 +83,7 @@ def load(text: str, file: str, error: type[InputError]) -> Located:
 
 def _refuse_aliases(text: str, file: str, error: type[InputError]) -> None:
     """Composing expands nothing, but an alias would make one node two values; nested ones are a bomb."""
-    if "&" not in text and "*" not in text:
+    if not _ANCHOR_LIKE.search(text):
         return
     for event in yaml.parse(text, Loader=yaml.CSafeLoader):
         if isinstance(event, yaml.AliasEvent) or getattr(event, "anchor", None):

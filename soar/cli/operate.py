@@ -1,7 +1,119 @@
-"""Commands of the day: alerts, runs, approvals, explain, deadletters, halt, resume."""
+"""Commands of the day: alerts, runs, approvals, explain, deadletters, halt, resume, status."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from dataclasses import dataclass
+from pathlib import Path
 
 import typer
+
+from soar.cli import alerts, approvals, deadletters, runs
+from soar.cli.base import AsOption, ConfigOption, JsonOption, ReasonOption, out, print_json, run, service
+from soar.cli.explain import explain
+from soar.cli.show import fact
+from soar.engine.control import HALT
+from soar.journal.checkpoint import Checkpoint
+from soar.service import person_of
+from soar.store.port import Counts, Store
 
 
 def add_to(app: typer.Typer) -> None:
     """Add these commands."""
+    app.command()(status)
+    app.add_typer(alerts.app, name="alerts")
+    app.add_typer(runs.app, name="runs")
+    app.add_typer(approvals.app, name="approvals")
+    app.command()(explain)
+    app.add_typer(deadletters.app, name="deadletters")
+    app.command()(halt)
+    app.command()(resume)
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Status:
+    """How things stand: `halted` is the reason of the kill switch, None while actions may go out."""
+
+    halted: str | None
+    alerts: Mapping[str, int]
+    runs: Mapping[str, int]
+    actions: Mapping[str, int]
+    approvals: Mapping[str, int]
+    entries: int
+    signed: int  # entries under the newest checkpoint
+
+
+def status(config: ConfigOption = None, as_json: JsonOption = False) -> None:
+    """Whether actions go out, how much there is of everything, how much of the journal is signed.
+
+    Example: soar status --json
+    """
+    stands = run(_status(config))
+    if as_json:
+        print_json(stands)
+        return
+    fact("actions", "go out" if stands.halted is None else f"HALTED: {stands.halted}")
+    for name in ("alerts", "runs", "actions", "approvals"):
+        fact("sent" if name == "actions" else name, _counted(getattr(stands, name)))
+    fact("journal", f"{stands.entries} entries, {stands.signed} of them under a signed checkpoint")
+
+
+def halt(
+    reason: ReasonOption, named: AsOption = None, config: ConfigOption = None, as_json: JsonOption = False
+) -> None:
+    """Stop every outgoing action at once, on all workers.
+
+    Example: soar halt --reason "wrong hosts isolated"
+    """
+    person = run(_switch(config, named, reason, halted=True))
+    if as_json:
+        print_json({"halted": reason, "by": person})
+        return
+    out.print("[red]halted[/red]: nothing more is sent; runs that want to send wait. `soar resume` lets them go on.")
+
+
+def resume(
+    reason: ReasonOption, named: AsOption = None, config: ConfigOption = None, as_json: JsonOption = False
+) -> None:
+    """Let actions go out again.
+
+    Example: soar resume --reason "the rule is fixed"
+    """
+    person = run(_switch(config, named, reason, halted=False))
+    if as_json:
+        print_json({"halted": None, "by": person})
+        return
+    out.print("[green]resumed[/green]: what waited is sent, each after policy has been asked again.")
+
+
+async def _switch(config: Path | None, named: str | None, reason: str, *, halted: bool) -> str:
+    async with service(config) as opened:
+        person = person_of(opened.loaded, named)
+        control = opened.control(person)
+        await (control.halt(reason=reason) if halted else control.resume(reason=reason))
+        return person
+
+
+async def _status(config: Path | None) -> Status:
+    async with service(config) as opened:
+        counts: Counts = await opened.store.counts()
+        return Status(
+            halted=await opened.store.control(HALT),
+            alerts=counts.alerts,
+            runs=counts.runs,
+            actions=counts.actions,
+            approvals=counts.approvals,
+            entries=counts.entries,
+            signed=await _signed(opened.store),
+        )
+
+
+async def _signed(store: Store) -> int:
+    """The size that the newest checkpoint claims; `soar audit verify` checks the claim."""
+    newest = await store.checkpoints(newest=1)
+    return Checkpoint.from_text(newest[0].partition("\n\n")[0] + "\n").size if newest else 0
+
+
+def _counted(counts: Mapping[str, int]) -> str:
+    each = ", ".join(f"{count} {name}" for name, count in sorted(counts.items()))
+    return f"{sum(counts.values())}: {each}" if counts else "none"

@@ -6,25 +6,26 @@ import asyncio
 import contextlib
 import signal
 import tempfile
-from collections.abc import AsyncIterator, Awaitable, Callable
+from collections.abc import AsyncIterator
 from pathlib import Path
 from typing import Annotated
 
 import structlog
 import typer
+from rich.progress import Progress
 
 from soar import logs
 from soar.cli import live
 from soar.cli.base import FOUND, ConfigOption, JsonOption, err, out, plain, print_json, run, service, table, text
-from soar.cli.doors import doors_of
 from soar.connector.secret import Secret, SecretResolver
 from soar.demo.home import make_home
 from soar.demo.samples import samples
 from soar.demo.scenario import Summary, demonstrate
-from soar.errors import ConfigError
-from soar.ingest.files import FileSource
+from soar.errors import ConfigError, InputError
+from soar.ingest.files import FileReport, FileSource
 from soar.lab import LabServer, serve
-from soar.service import Running, assemble
+from soar.located import did_you_mean
+from soar.service import Doors, Running, assemble
 from soar.settings import DEFAULT_FILE, Loaded, load_settings
 
 log = structlog.get_logger(__name__)
@@ -80,8 +81,9 @@ async def _run(loaded: Loaded, *, with_lab: bool, watched: bool) -> None:
         for problem in (*assembled.library.errors, *assembled.mappings.errors):
             err.print(f"[yellow]left out:[/yellow] {text(problem)}")
         running = Running(assembled)
-        doors = doors_of(running)
-        parts: list[Callable[[], Awaitable[None]]] = [*doors.parts]
+        doors = Doors(running)
+        await doors.open()
+        parts = doors.parts
         if with_lab:
             parts.append(lambda: _trickle(running))
         hints = _hints(loaded, doors.url, with_lab=with_lab)
@@ -101,6 +103,7 @@ async def _run(loaded: Loaded, *, with_lab: bool, watched: bool) -> None:
             for task in (ended, stopped):
                 task.cancel()
             out.print("stopping: runs come to rest, the journal is signed")
+            await doors.close()
             await running.stop()
 
 
@@ -222,7 +225,7 @@ def _announce(url: str) -> None:
 
 
 def ingest(
-    files: Annotated[list[str], typer.Argument(help="NDJSON or JSON files; - for standard input.")],
+    files: Annotated[list[Path], typer.Argument(help="NDJSON or JSON files; - for standard input.")],
     config: ConfigOption = None,
     mapping: Annotated[
         str | None, typer.Option("--mapping", help="Use this mapping; else it is found by shape.")
@@ -231,30 +234,34 @@ def ingest(
 ) -> None:
     """Read alerts from files into the store, each with one recorded outcome. A running service carries the runs out.
 
-    A file that was read before adds nothing: its records are known.
+    What was read before is recognised by its content and adds nothing.
     """
     logs.configure(level="error")
-    run(_ingest(files, config, mapping=mapping, as_json=as_json))
-
-
-async def _ingest(files: list[str], config: Path | None, *, mapping: str | None, as_json: bool) -> None:
-    async with service(config) as assembled:
-        intake = assembled.intake()
-        admitted = []
-        records = 0
-        for name in files:
-            source = FileSource(name, clock=assembled.clock, mapping=mapping)
-            report = await source.run(intake.admit)
-            records += report.records
-            admitted += report.admitted
-        await assembled.sequencer().sign()
-    outcomes: dict[str, int] = {}
-    for item in admitted:
-        outcomes[item.outcome.value] = outcomes.get(item.outcome.value, 0) + 1
+    report = run(_ingest(files, config, mapping=mapping))
     if as_json:
-        print_json({"records": records, "outcomes": outcomes, "alerts": admitted})
+        print_json(report)
         return
-    table(f"{records} records", ("outcome", "count"), sorted(outcomes.items()))
-    for item in admitted:
-        if item.reason:
-            err.print(f"[yellow]dead letter[/yellow] {text(item.coordinates)}: {text(item.reason)}")
+    rows = [*sorted((str(outcome), count) for outcome, count in report.outcomes.items())]
+    if report.redelivered:
+        rows.append(("known already", report.redelivered))
+    table(f"{report.records} records, {report.runs} runs", ("outcome", "count"), rows)
+    for letter in report.dead_letters:
+        err.print(f"[yellow]dead letter[/yellow] {text(letter.coordinates)}: {text(letter.reason)}")
+
+
+async def _ingest(files: list[Path], config: Path | None, *, mapping: str | None) -> FileReport:
+    async with service(config) as assembled:
+        if mapping is not None and mapping not in assembled.mappings.by_name:
+            known = did_you_mean(mapping, assembled.mappings.by_name)
+            raise InputError(f"no mapping {mapping!r}{known}; `soar mapping list` shows all")
+        with Progress(console=err, transient=True) as bar:
+            task = bar.add_task("reading", total=None)
+            source = FileSource(
+                files,
+                clock=assembled.clock,
+                mapping=mapping,
+                progress=lambda done, total: bar.update(task, completed=done, total=total or None),
+            )
+            report = await source.run(assembled.intake().admit)
+        await assembled.sequencer().sign()
+        return report

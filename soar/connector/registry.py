@@ -68,7 +68,7 @@ class Registry:
 
     def __init__(self, instances: Mapping[str, Instance], bindings: Mapping[str, str], clock: Clock) -> None:
         self._instances = instances
-        self._bindings = dict(bindings)
+        self._catalogue = _catalogue(instances, bindings)
         self._clock = clock
 
     @classmethod
@@ -102,12 +102,7 @@ class Registry:
 
     def catalogue(self) -> Catalogue:
         """What `use:` can mean here."""
-        offers = tuple(
-            Offer(instance=each.name, connector_version=each.connector.version, spec=bound.spec)
-            for each in self._instances.values()
-            for bound in each.loaded.actions.values()
-        )
-        return Catalogue(offers=offers, bindings=self._bindings, capabilities=tuple(CAPABILITIES))
+        return self._catalogue
 
     def prepare(self, instance: str, verb: str, params: Mapping[str, Any]) -> dict[str, Any]:
         """`params` validated and completed with defaults, as JSON; raises InputError listing every problem."""
@@ -165,7 +160,10 @@ class Registry:
         None means that nothing shows it (yet): no proof of the contrary before the other side's own delays have
         passed. `call` carries the action's own idempotency key. Raises ConnectorError where looking failed.
         """
-        bound = self._bound(request.instance, request.verb)
+        try:
+            bound = self._bound(request.instance, request.verb)
+        except NotFoundError:  # its instance was taken out of the configuration since
+            return None
         if bound.spec.verify is None or bound.shows is None:
             return None
         look = request.model_copy(update={"verb": bound.spec.verify, "effect": Effect.READ})
@@ -175,7 +173,7 @@ class Registry:
             return None
         if any(seen.get(name) != value for name, value in bound.shows.items()):
             return None
-        return ActionResult(value=bound.result.model_validate(seen).model_dump(mode="json"))
+        return ActionResult(value=seen)
 
     async def test(self, instance: str) -> str:
         """Ask the instance's product whether we are known and welcome; raises ConnectorError where not."""
@@ -212,6 +210,15 @@ class Registry:
         if verb not in actions:
             raise NotFoundError(f"no action '{instance}.{verb}'{did_you_mean(verb, actions)}")
         return actions[verb]
+
+
+def _catalogue(instances: Mapping[str, Instance], bindings: Mapping[str, str]) -> Catalogue:
+    offers = tuple(
+        Offer(instance=each.name, connector_version=each.connector.version, spec=bound.spec)
+        for each in instances.values()
+        for bound in each.loaded.actions.values()
+    )
+    return Catalogue(offers=offers, bindings=dict(bindings), capabilities=tuple(CAPABILITIES))
 
 
 def _failed(name: str, effect: Effect, why: str) -> ConnectorError:

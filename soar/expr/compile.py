@@ -18,7 +18,7 @@ from jmespath.visitor import Options
 from soar.errors import ExpressionError
 from soar.expr.bounds import BoundedInterpreter, Budget, own, refuse
 from soar.expr.functions import Functions
-from soar.expr.references import references
+from soar.expr.references import FieldPath, references
 from soar.expr.syntax import Tree, parse
 
 CACHED = 4_096
@@ -30,6 +30,7 @@ class Expression:
 
     source: str
     _tree: Tree = field(repr=False, compare=False)
+    _references: tuple[FieldPath, ...] = field(repr=False, compare=False)
 
     def evaluate(self, context: Mapping[str, Any]) -> Any:
         """Its value over JSON values; a field that is not there is None.
@@ -47,18 +48,19 @@ class Expression:
             raise refuse(self.source, f"cannot be computed on this input ({failure})") from failure
         return own(value, self.source)
 
-    def references(self) -> list[tuple[str, ...]]:
+    def references(self) -> list[FieldPath]:
         """The field paths it reads, indexes left out, as far as its text tells.
 
         `steps.intel.result.tags[0]` is `("steps", "intel", "result", "tags")`.
         """
-        return references(self._tree)
+        return list(self._references)
 
 
 @lru_cache(maxsize=CACHED)
 def compile_expression(source: str) -> Expression:
     """The compiled expression; raises ExpressionError naming the expression, the column and the remedy."""
-    return Expression(source, parse(source))
+    tree = parse(source)
+    return Expression(source, tree, tuple(references(tree)))
 
 
 def truthy(value: Any) -> bool:

@@ -10,11 +10,12 @@ from __future__ import annotations
 import json
 from collections.abc import Iterator, Mapping
 from dataclasses import dataclass
+from functools import lru_cache
 from typing import Any
 
 from soar.errors import ExpressionError
 from soar.expr.bounds import MAX_TEXT
-from soar.expr.compile import Expression, compile_expression
+from soar.expr.compile import CACHED, Expression, compile_expression
 
 _OPEN = "${{"
 _ESCAPED = "$${{"
@@ -63,7 +64,9 @@ def _compile(value: Any) -> Any:
     return value
 
 
-def _text(text: str) -> Any:
+@lru_cache(maxsize=CACHED)
+def _text(text: str) -> Expression | _Text | str:
+    """What a text is made of; only texts of playbooks come here, again and again."""
     parts = list(_parts(text))
     if len(parts) == 1:
         return parts[0]

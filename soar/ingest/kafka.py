@@ -53,7 +53,7 @@ class KafkaSource:
     """Consumes topics as one member of a consumer group.
 
     Offsets are committed after `admit` returned, so a crash anywhere repeats records and loses none. A broker that
-    is away is waited for; `problem` says so meanwhile.
+    is away is waited for; `problem` says so meanwhile, in words fit for everyone.
     """
 
     def __init__(self, subscription: Subscription, *, clock: Clock) -> None:
@@ -78,7 +78,7 @@ class KafkaSource:
                     await self._session(admit, pauses)
                 except KafkaError as failure:
                     servers = self.subscription.bootstrap_servers
-                    self.problem = f"Kafka at {servers}: {failure}"
+                    self.problem = "no broker answers"
                     seconds = pauses.next()
                     log.warning("kafka.unavailable", servers=servers, error=str(failure), retry_in_seconds=seconds)
                     await self._pause(seconds)
@@ -151,7 +151,7 @@ class KafkaSource:
                 await admit(records)
             except StoreUnavailableError as failure:
                 seconds = pauses.next()
-                self.problem = f"records wait: {failure}"
+                self.problem = "records wait for the store"
                 log.warning("kafka.records_wait", records=len(records), error=str(failure), retry_in_seconds=seconds)
                 await self._pause(seconds)
             else:

@@ -4,22 +4,22 @@ Every playbook is one bit. For a field and a value there is an integer with the 
 there: those that want this value, and those that want nothing of this field. An alert's candidates are the
 AND over the fields, so ten thousand playbooks are a few ANDs of 1,250 bytes. Thresholds are sorted, and each position
 carries the bits of all thresholds up to it, so that one bisection answers them all. Only candidates run what is left:
-prefix, suffix, cidr, none_of, exists, and the compiled `where`.
+cidr, none_of, exists, and the compiled `where`.
 """
 
 from __future__ import annotations
 
 from bisect import bisect_left, bisect_right
-from collections import defaultdict
 from collections.abc import Hashable, Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass
+from functools import partial, reduce
 from itertools import accumulate
-from operator import or_
+from operator import and_, or_
 from typing import Any
 
 from soar.errors import ExpressionError
 from soar.expr.compile import Expression, compile_expression, truthy
-from soar.library.fields import Parts, values_at
+from soar.library.fields import Parts, split_path, values_at
 from soar.library.predicates import INDEXED, Predicate, predicates, rank, same
 from soar.model.playbook import Mode, Playbook, Trigger
 
@@ -40,7 +40,7 @@ class TriggerIndex:
         able = [playbook for playbook in playbooks if playbook.on is not None and playbook.mode is not Mode.OFF]
         self._playbooks = able
         self._all = (1 << len(able)) - 1
-        self._rest = [_Rest.of(playbook.on) for playbook in able if playbook.on is not None]
+        self._rest = [_Rest.of(playbook) for playbook in able]
         self._fields = _build(able)
 
     def __len__(self) -> int:
@@ -53,7 +53,7 @@ class TriggerIndex:
         """
         candidates = self._all
         for field in self._fields:
-            candidates &= field.holding(values_at(document, field.parts))
+            candidates &= field.holding(document)
             if not candidates:
                 return []
         return [self._playbooks[bit] for bit in _bits(candidates) if self._rest[bit].holds(document)]
@@ -97,10 +97,10 @@ class _Rest:
     where: Expression | None
 
     @classmethod
-    def of(cls, trigger: Trigger) -> _Rest:
-        left = [one for name, match in trigger.match.items() for one in predicates(name, match)]
-        where = None if trigger.where is None else compile_expression(trigger.where)
-        return cls(tuple(one for one in left if one.operator not in INDEXED), where)
+    def of(cls, playbook: Playbook) -> _Rest:
+        where = playbook.on.where if playbook.on else None
+        left = tuple(one for one in _predicates(playbook) if one.operator not in INDEXED)
+        return cls(left, None if where is None else compile_expression(where))
 
     def holds(self, document: Mapping[str, Any]) -> bool:
         if not all(predicate.check(document) for predicate in self.predicates):
@@ -113,47 +113,37 @@ class _Rest:
             return False
 
 
-class _Field:
-    """The bits of all playbooks by what they want of one field."""
+class _Words:
+    """For one operator on one field: by value, the bits of the playbooks that hold there, the indifferent included.
 
-    def __init__(self, parts: Parts, everyone: int) -> None:
-        self.parts = parts
-        self.everyone = everyone
-        self.wanted: dict[Hashable, int] = defaultdict(int)
-        self.limits: dict[tuple[str, str], dict[float, int]] = defaultdict(lambda: defaultdict(int))
-        self.by_value: dict[Hashable, int] = {}
-        self.indifferent = everyone
-        self.ordered: list[_Ordered] = []
+    A prefix is an equal value too, once the alert's is cut to the same length.
+    """
 
-    def add(self, predicate: Predicate, bit: int) -> None:
-        if predicate.operator == "any_of":
-            for value in predicate.operand:
-                self.wanted[same(value)] |= bit
-            return
-        scale, limit = rank(predicate.operand) or ("number", 0.0)
-        self.limits[predicate.operator, scale][limit] |= bit
-
-    def freeze(self) -> None:
-        """Turn what was collected into the form that is asked."""
-        equal = 0
-        for bits in self.wanted.values():
-            equal |= bits
-        self.indifferent = self.everyone & ~equal
-        self.by_value = {value: bits | self.indifferent for value, bits in self.wanted.items()}
-        self.ordered = [
-            _Ordered.of(operator, scale, bits, self.everyone) for (operator, scale), bits in self.limits.items()
-        ]
+    def __init__(self, operator: str, bits_at: Mapping[Hashable, int], everyone: int) -> None:
+        self.indifferent = everyone & ~reduce(or_, bits_at.values())
+        self.by_value = {value: bits | self.indifferent for value, bits in bits_at.items()}
+        lengths = sorted({len(value) for value in bits_at if isinstance(value, str)})
+        self.keys = {"prefix": partial(_heads, lengths), "suffix": partial(_tails, lengths)}.get(operator, _whole)
 
     def holding(self, values: Sequence[Any]) -> int:
-        """The bits of the playbooks that hold for the values at this field."""
-        holding = self.indifferent
-        if self.by_value:
-            for value in values:
-                if not isinstance(value, dict):
-                    holding |= self.by_value.get(same(value), 0)
-        for ordered in self.ordered:
-            holding &= ordered.holding(values)
-        return holding
+        held = self.indifferent
+        for value in values:
+            for key in self.keys(value):
+                held |= self.by_value.get(key, 0)
+        return held
+
+
+def _whole(value: Any) -> list[Hashable]:
+    return [] if isinstance(value, dict) else [same(value)]
+
+
+def _heads(lengths: Sequence[int], value: Any) -> list[Hashable]:
+    return [value[:length] for length in lengths if length <= len(value)] if isinstance(value, str) else []
+
+
+def _tails(lengths: Sequence[int], value: Any) -> list[Hashable]:
+    size = len(value) if isinstance(value, str) else -1
+    return [value[size - length :] for length in lengths if length <= size]
 
 
 @dataclass(frozen=True, slots=True)
@@ -187,19 +177,53 @@ class _Ordered:
         return held
 
 
+@dataclass(frozen=True, slots=True)
+class _Field:
+    """What all playbooks want of one field, an operator each."""
+
+    parts: Parts
+    wants: tuple[_Words | _Ordered, ...]
+
+    def holding(self, document: Mapping[str, Any]) -> int:
+        values = values_at(document, self.parts)
+        return reduce(and_, (want.holding(values) for want in self.wants))
+
+
 def _build(playbooks: Sequence[Playbook]) -> list[_Field]:
     everyone = (1 << len(playbooks)) - 1
-    fields: dict[str, _Field] = {}  # by spelling: a.b and a[].b of one playbook must both hold
+    # By spelling, so that `a.b` and `a[].b` in one playbook are two conditions; then by operator and scale.
+    wanted: dict[str, dict[tuple[str, str], dict[Any, int]]] = {}
     for number, playbook in enumerate(playbooks):
-        assert playbook.on is not None
-        for name, match in playbook.on.match.items():
-            for predicate in predicates(name, match):
-                if predicate.operator in INDEXED:
-                    field = fields.setdefault(name, _Field(predicate.parts, everyone))
-                    field.add(predicate, 1 << number)
-    for field in fields.values():
-        field.freeze()
-    return list(fields.values())
+        for predicate in _predicates(playbook):
+            if predicate.operator in INDEXED:
+                operators = wanted.setdefault(predicate.field, {})
+                for scale, key in _keys(predicate):
+                    bits_at = operators.setdefault((predicate.operator, scale), {})
+                    bits_at[key] = bits_at.get(key, 0) | 1 << number
+    return [
+        _Field(split_path(name) or (name,), tuple(_want(*kind, bits, everyone) for kind, bits in operators.items()))
+        for name, operators in wanted.items()
+    ]
+
+
+def _predicates(playbook: Playbook) -> Iterator[Predicate]:
+    assert playbook.on is not None
+    for name, match in playbook.on.match.items():
+        yield from predicates(name, match)
+
+
+_NEVER = object()  # equals nothing that an alert can hold: a list of no values is held by none
+
+
+def _keys(predicate: Predicate) -> list[tuple[str, Any]]:
+    """Under which scale and key a predicate's bit is kept."""
+    if predicate.operator in {"at_least", "at_most"}:
+        return [rank(predicate.operand) or ("number", 0.0)]
+    return [("", same(value)) for value in predicate.operand] or [("", _NEVER)]
+
+
+def _want(operator: str, scale: str, bits_at: Mapping[Any, int], everyone: int) -> _Words | _Ordered:
+    return _Ordered.of(operator, scale, bits_at, everyone) if scale else _Words(operator, bits_at, everyone)
 
 
 def _bits(number: int) -> Iterator[int]:

@@ -56,6 +56,7 @@ class _Linter:
         self.catalogue = catalogue
         self.playbook_ids = playbook_ids
         self.errors: list[PlaybookError] = []
+        self.walked = list(walk(playbook))
 
     def fail(self, message: str, path: Path_, *, key: bool = False) -> None:
         self.errors.append(PlaybookError(message, self.located.place(path, key=key)))
@@ -71,7 +72,7 @@ class _Linter:
             self.on_alert(playbook.lock, ("lock",))
         if "${{" in str(playbook.vars):
             self.fail("'vars' are fixed values; compute with a set: step", ("vars",))
-        steps = frozenset(step.id for step, _ in walk(playbook) if step.id)
+        steps = frozenset(step.id for step, _ in self.walked if step.id)
         names = frozenset(playbook.vars) | frozenset(playbook.inputs.get("properties", {}))
         scope = self.steps(playbook.steps, ("steps",), Scope(steps, self.results(), names=names))
         self.steps(playbook.on_error, ("on_error",), replace(scope, names=scope.names | {"error"}))
@@ -79,7 +80,7 @@ class _Linter:
 
     def ids(self) -> None:
         seen: dict[str, int] = {}
-        for step, path in walk(self.playbook):
+        for step, path in self.walked:
             if step.id in seen:
                 self.fail(f"step id {step.id!r} stands already in line {seen[step.id]}; rename one", (*path, "id"))
             elif step.id:
@@ -88,7 +89,7 @@ class _Linter:
     def results(self) -> dict[str, frozenset[str]]:
         """The declared result fields of every action step with an id."""
         found = {}
-        for step, _ in walk(self.playbook):
+        for step, _ in self.walked:
             if isinstance(step, ActionStep) and step.id and (offer := self.catalogue.resolve(step.use)):
                 schema = offer.spec.result_schema
                 found[step.id] = (

@@ -125,5 +125,5 @@ _OPERATORS: Mapping[str, tuple[str, Callable[[Any], Callable[[Sequence[Any]], bo
         "exists": ("exists", _exists),
     }
 )
-INDEXED = frozenset({"any_of", "at_least", "at_most"})
+INDEXED = frozenset({"any_of", "at_least", "at_most", "prefix", "suffix"})
 """The operators that the index answers without looking at a playbook."""

@@ -15,7 +15,9 @@ Json = Any  # str, int, float, bool, None, list, dict of them; a recursive type 
 class Frozen(BaseModel):
     """A value: never changed, only replaced. Unknown fields are refused."""
 
-    model_config = ConfigDict(frozen=True, extra="forbid", ser_json_bytes="base64", val_json_bytes="base64")
+    model_config = ConfigDict(
+        frozen=True, extra="forbid", ser_json_bytes="base64", val_json_bytes="base64", ser_json_inf_nan="constants"
+    )
 
 
 def canonical(value: Json) -> bytes:

@@ -1,9 +1,10 @@
 """A call that ends in five seconds."""
 
 import pytest
-from .exchanges import make_call
 
 from soar.connector.base import Call
+
+from .exchanges import make_call
 
 
 @pytest.fixture

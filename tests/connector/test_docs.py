@@ -7,13 +7,14 @@ from pathlib import Path
 import httpx
 import pytest
 import yaml
-from .exchanges import make_call
 
 from soar.connector.registry import InstanceConfig, Registry
 from soar.connector.secret import SecretResolver
 from soar.errors import RemoteNotFoundError
 from soar.model.action import ActionRequest
 from soar.model.clock import SystemClock
+
+from .exchanges import make_call
 
 PAGE = (Path(__file__).parents[2] / "docs" / "connectors.md").read_text(encoding="utf-8")
 
@@ -32,7 +33,7 @@ class Doorman:
 
     def __call__(self, request: httpx.Request) -> httpx.Response:
         assert request.headers["authorization"] == "Bearer token-1"
-        user = request.url.path.rpartition("/")[2]
+        user = request.url.raw_path.decode().rpartition("/")[2]
         if request.url.path == "/v1/me":
             return httpx.Response(200, json={"name": "soar"})
         if user not in self.blocked:

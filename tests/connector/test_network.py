@@ -5,7 +5,6 @@ import socket
 import aiohttp
 import pytest
 from aiohttp.abc import AbstractResolver
-from .exchanges import answer, make_call, read_request, serving
 
 from soar.connector.client import Client
 from soar.connector.network import guarded_transport, refusal
@@ -13,6 +12,8 @@ from soar.connector.secret import SecretResolver
 from soar.errors import NotSentError, RejectedError
 from soar.model.action import Effect
 from soar.model.clock import SystemClock
+
+from .exchanges import answer, make_call, read_request, serving
 
 NEVER = [  # refused even with allow_private
     "169.254.169.254", "169.254.0.1", "169.254.170.2", "0.0.0.0", "224.0.0.1", "239.255.255.250", "168.63.129.16",

@@ -7,7 +7,6 @@ from typing import Any
 
 import httpx
 import pytest
-from .exchanges import make_call
 
 from soar.connector.loader import Loader, digest_of
 from soar.connector.registry import InstanceConfig, Registry
@@ -25,6 +24,8 @@ from soar.errors import (
 )
 from soar.model.action import ActionRequest, Effect, Impact, Risk
 from soar.model.clock import SystemClock
+
+from .exchanges import make_call
 
 TOY = '''
 """A toy."""

@@ -9,6 +9,7 @@ from hypothesis import strategies as st
 from soar.library.fields import split_path, values_at
 from soar.library.index import Check, TriggerIndex, explain
 from soar.library.parse import parse
+from soar.model.playbook import Match
 
 STEPS = "steps: [{stop: succeeded}]"
 
@@ -139,6 +140,12 @@ def test_a_where_that_cannot_be_computed_does_not_hold_and_says_why():
     assert "join() takes a list of text, not null" in check.actual
 
 
+def test_a_list_of_no_values_is_held_by_no_alert():
+    one = playbook("p", {"match": {"source": "okta"}})
+    nothing = one.model_copy(update={"on": one.on.model_copy(update={"match": {"source": Match(any_of=())}})})
+    assert TriggerIndex([nothing, one]).match(alert()) == [one]
+
+
 def test_an_empty_index_matches_nothing():
     assert TriggerIndex([]).match(alert()) == []
 
@@ -149,7 +156,8 @@ operators = st.one_of(
     st.builds(lambda v: {"at_least": v}, st.sampled_from(["low", "high", 1, 50, 1.5])),
     st.builds(lambda v: {"at_most": v}, st.sampled_from(["low", "high", 1, 50, 1.5])),
     st.builds(lambda v: {"none_of": v}, st.lists(values, min_size=1, max_size=2)),
-    st.builds(lambda v: {"prefix": v}, st.sampled_from(["a", "h"])),
+    st.builds(lambda v: {"prefix": v}, st.sampled_from(["a", "h", "lo", "high", "highest", ""])),
+    st.builds(lambda v: {"suffix": v}, st.sampled_from(["a", "h", "ow", "high", "too high", ""])),
     st.builds(lambda v: {"exists": v}, st.booleans()),
     st.builds(lambda low, high: {"at_least": low, "at_most": high}, st.integers(0, 3), st.integers(0, 60)),
 )

@@ -1,51 +1,38 @@
-"""The composition root: plain constructor calls, the one place where everything meets."""
+"""Building everything that the configuration names."""
 
 from __future__ import annotations
 
-import asyncio
 import contextlib
+import gc
 import os
 import pwd
-import socket
-from collections.abc import AsyncIterator, Awaitable, Callable, Sequence
+from collections.abc import AsyncIterator, Callable
 from dataclasses import dataclass, field
 from importlib import resources
 from pathlib import Path
 
 import structlog
 
-from soar import __version__
 from soar.connector.registry import InstanceConfig, Registry
 from soar.connector.secret import SecretResolver
-from soar.engine.act import Actor
-from soar.engine.admission import Admitted
 from soar.engine.approvals import ApprovalDesk, People
 from soar.engine.control import Control
 from soar.engine.intake import Intake
-from soar.engine.interpreter import Interpreter
-from soar.engine.programs import Programs
-from soar.engine.recorder import Recorder
 from soar.engine.scribe import Scribe
-from soar.engine.timekeeper import Sequencer, Timekeeper
-from soar.engine.waits import Waits
-from soar.engine.worker import Worker
+from soar.engine.timekeeper import Sequencer
 from soar.errors import ConfigError, NotAllowedError, Place
 from soar.ingest.mapping import Mappings, load_mappings
 from soar.ingest.normalise import Normaliser
 from soar.journal.note import Signer
 from soar.library.folder import Library, load_folders
 from soar.library.index import TriggerIndex
-from soar.model.alert import Record
 from soar.model.approval import Person
+from soar.model.catalogue import Catalogue
 from soar.model.clock import Clock, Ids, SystemClock, UlidSource
-from soar.model.entry import EntryType
 from soar.model.playbook import Mode
 from soar.policy.bundle import Bundle, load_bundle
-from soar.policy.embedded import EmbeddedEngine
-from soar.policy.gate import Gate
-from soar.policy.input import Environment
 from soar.settings import Loaded
-from soar.store.port import Fact, InsertPlaybook, Store
+from soar.store.port import Store
 from soar.store.sqlite import SqliteStore
 
 log = structlog.get_logger(__name__)
@@ -128,7 +115,7 @@ async def assemble(loaded: Loaded) -> AsyncIterator[Service]:
             ids=ids,
             store=store,
             registry=registry,
-            library=load_folders([loaded.path(path) for path in settings.playbooks], registry.catalogue()),
+            library=_library(loaded, registry.catalogue()),
             mappings=load_mappings([loaded.path(path) for path in settings.mappings]),
             bundle=load_bundle(loaded.path(settings.policy.path)),
             people=People([Person(name=p.name, groups=p.groups) for p in settings.people]),
@@ -190,108 +177,12 @@ def person_of(loaded: Loaded, named: str | None) -> str:
     return named or mine[0]
 
 
-class Running:
-    """The service at work: worker, timekeeper, sequencer, and whatever doors are given."""
-
-    def __init__(self, service: Service) -> None:
-        self.service = service
-        self.recorder = Recorder(service.store)
-        self.engine = EmbeddedEngine(service.bundle, timeout_seconds=service.loaded.settings.policy.timeout_seconds)
-        programs = Programs(store=service.store, loaded=lambda: dict(self.service.library.playbooks))
-        settings = service.loaded.settings
-        actor = Actor(
-            store=service.store,
-            gate=Gate(
-                self.engine, mandatory_controls=service.bundle.mandatory_controls, ids=service.ids, honours=HONOURED
-            ),
-            connectors=service.registry,
-            people=service.people,
-            environment=Environment(name=settings.environment.name, tenant=settings.environment.tenant),
-        )
-        self.worker = Worker(
-            name=f"{socket.gethostname()}-{os.getpid()}",
-            store=service.store,
-            recorder=self.recorder,
-            scribe=service.scribe,
-            programs=programs,
-            interpreter=Interpreter(actor=actor, waits=Waits(store=service.store, programs=programs)),
-            concurrency=settings.worker.concurrency,
-        )
-        self.timekeeper = Timekeeper(
-            store=service.store, recorder=self.recorder, scribe=service.scribe, woken=self.worker.wake
-        )
-        self.sequencer = service.sequencer()
-        self.intake = service.intake(self.worker.wake)
-        self._tasks: list[asyncio.Task[None]] = []
-
-    async def admit(self, records: Sequence[Record]) -> list[Admitted]:
-        """The door for every source."""
-        return await self.intake.admit(records)
-
-    async def start(self, *doors: Callable[[], Awaitable[None]]) -> None:
-        """Tell the journal what is about to run, then run it."""
-        await self.recorder.start()
-        await self._tell_start()
-        parts = (self.worker.run, self.timekeeper.run, self.sequencer.run, *doors)
-        self._tasks = [asyncio.create_task(_guard(part), name=part.__qualname__) for part in parts]
-
-    async def wait(self) -> None:
-        """Until one of the parts ends, which none does while all is well; raises what ended it."""
-        done, _ = await asyncio.wait(self._tasks, return_when=asyncio.FIRST_COMPLETED)
-        for task in done:
-            task.result()
-
-    async def stop(self) -> None:
-        """Lease nothing more, let runs come to rest, say so in the journal, sign it."""
-        self.worker.stop()
-        workers = [task for task in self._tasks if task.get_name().startswith("Worker")]
-        with contextlib.suppress(TimeoutError):
-            await asyncio.wait_for(asyncio.gather(*workers, return_exceptions=True), 35)
-        for task in self._tasks:
-            task.cancel()
-        await asyncio.gather(*self._tasks, return_exceptions=True)
-        service = self.service
-        stopped = service.scribe.entry(EntryType.SERVICE_STOPPED, self.worker.name)
-        await self.recorder.record(Fact(entries=(stopped,)))
-        await self.recorder.stop()
-        await self.sequencer.sign()
-        await self.engine.close()
-
-    async def _tell_start(self) -> None:
-        service = self.service
-        library, scribe = service.library, service.scribe
-        connectors = [vars_of(info) for info in service.registry.loaded()]
-        pins = tuple(
-            InsertPlaybook(digest=p.digest, playbook_id=p.id, file=p.file, text=library.text_of(p.digest))
-            for p in library.playbooks.values()
-        )
-        entries = (
-            scribe.entry(
-                EntryType.SERVICE_STARTED,
-                self.worker.name,
-                payload={"connectors": connectors},
-                data={"version": __version__},
-            ),
-            scribe.entry(
-                EntryType.PLAYBOOKS_LOADED,
-                library.digest,
-                payload={"playbooks": {p.id: p.digest for p in library.playbooks.values()}},
-                data={"playbooks": len(library.playbooks), "refused": len(library.errors)},
-            ),
-            scribe.entry(EntryType.POLICY_LOADED, service.bundle.revision, data={"engine": self.engine.name}),
-        )
-        await self.recorder.record(Fact(writes=pins, entries=entries))
-
-
-def vars_of(info: object) -> dict[str, str]:
-    """The public fields of a loaded connector, as text for the journal."""
-    fields = getattr(info, "__dataclass_fields__", None) or type(info).model_fields  # type: ignore[attr-defined]
-    return {name: str(getattr(info, name)) for name in fields}
-
-
-async def _guard(part: Callable[[], Awaitable[None]]) -> None:
+def _library(loaded: Loaded, catalogue: Catalogue) -> Library:
+    """The playbooks in force. Thousands of frozen objects stay for good: collecting among them is wasted work."""
+    gc.disable()
     try:
-        await part()
-    except Exception:
-        log.exception("service.part_failed", part=part.__qualname__)
-        raise
+        return load_folders([loaded.path(path) for path in loaded.settings.playbooks], catalogue)
+    finally:
+        gc.enable()
+        gc.collect()
+        gc.freeze()

@@ -1,0 +1,120 @@
+"""`soar policy`: test, lint."""
+
+from __future__ import annotations
+
+from enum import StrEnum
+from pathlib import Path
+from typing import Annotated
+
+import typer
+
+from soar.cli.base import FOUND, ConfigOption, JsonOption, out, print_json, settings, table, text
+from soar.cli.ground import counted, plain_faults, print_faults
+from soar.cli.opa import opa_tests
+from soar.errors import PolicyError
+from soar.policy.bundle import load_bundle
+from soar.policy.testing import Outcome, PolicyReport, run_tests
+
+FolderArgument = Annotated[
+    Path | None, typer.Argument(help="A folder of policies; else the configured one.", show_default=False)
+]
+
+
+class Engine(StrEnum):
+    """Who runs the tests."""
+
+    EMBEDDED = "embedded"
+    OPA = "opa"
+
+
+def add_to(app: typer.Typer) -> None:
+    """Add `policy` and its commands."""
+    group = typer.Typer(help="Check and test policies.", no_args_is_help=True)
+    group.command(name="test")(test_policies)
+    group.command(name="lint")(lint_policies)
+    app.add_typer(group, name="policy")
+
+
+def test_policies(
+    folder: FolderArgument = None,
+    engine: Annotated[Engine, typer.Option("--engine", help="Who runs them.")] = Engine.EMBEDDED,
+    opa: Annotated[str, typer.Option("--opa", help="The opa program, for --engine opa.")] = "opa",
+    config: ConfigOption = None,
+    as_json: JsonOption = False,
+) -> None:
+    """Run the rules named test_* in *_test.rego, and say what they cover; exit code 1 if one fails.
+
+    Example: soar policy test policies --engine opa
+    """
+    path = _folder(folder, config)
+    report = run_tests(path) if engine is Engine.EMBEDDED else opa_tests(path, opa)
+    if as_json:
+        print_json({**report.model_dump(mode="json"), "passed": report.passed, "percent": round(report.percent, 1)})
+    else:
+        _show(report, engine)
+    if not report.passed:
+        raise typer.Exit(FOUND)
+
+
+def _show(report: PolicyReport, engine: Engine) -> None:
+    for result in report.results:
+        good = result.outcome is Outcome.PASSED
+        word = "[green]ok[/green]    " if good else f"[red]{result.outcome.upper():6}[/red]"
+        name = text(result.name.removeprefix("data."))
+        out.print(f"{word} {name}" if good else f"{word} {text(result.place)}: {name}")
+        if result.message:
+            out.print(f"       {text(result.message)}")
+    rows = ((file.file, f"{file.percent:.0f}%", _lines(file.missed)) for file in report.coverage)
+    table("", ("file", "covered", "lines that no test ran"), rows)
+    failed = sum(result.outcome is not Outcome.PASSED for result in report.results)
+    tests = f"{counted(len(report.results), 'test')}, {failed} failed" if report.results else "there are no tests"
+    out.print(f"{tests}; {report.percent:.1f}% covered; engine {engine}, revision {report.revision[:12]}")
+
+
+def _lines(numbers: tuple[int, ...]) -> str:
+    """`3, 7-9` for 3, 7, 8, 9."""
+    spans: list[list[int]] = []
+    for number in sorted(numbers):
+        if spans and number == spans[-1][-1] + 1:
+            spans[-1] = [spans[-1][0], number]
+        else:
+            spans.append([number])
+    return ", ".join("-".join(map(str, span)) for span in spans)
+
+
+def lint_policies(folder: FolderArgument = None, config: ConfigOption = None, as_json: JsonOption = False) -> None:
+    """Check that a bundle loads, keeps to the dialect, and decides; exit code 1 if not.
+
+    Example: soar policy lint policies
+    """
+    path = _folder(folder, config)
+    faults: list[PolicyError] = []
+    summary: dict[str, object] = {}
+    try:
+        bundle = load_bundle(path)
+    except PolicyError as failure:
+        faults.append(failure)
+    else:
+        summary = {
+            "revision": bundle.revision,
+            "modules": len(bundle.modules),
+            "tests": len(bundle.tests),
+            "data": sorted(bundle.data),
+            "mandatory_controls": sorted(bundle.mandatory_controls),
+        }
+    if as_json:
+        print_json({**summary, "errors": plain_faults(faults)})
+    elif summary:
+        controls = ", ".join(sorted(bundle.mandatory_controls)) or "none"
+        out.print(f"{text(path)}: {counted(len(bundle.modules), 'module')}, 0 errors; revision {bundle.revision[:12]}")
+        out.print(f"mandatory controls: {text(controls)}")
+    print_faults([] if as_json else faults)
+    if faults:
+        raise typer.Exit(FOUND)
+
+
+def _folder(folder: Path | None, config: Path | None) -> Path:
+    if folder is not None:
+        return folder
+    loaded = settings(config)
+    return loaded.path(loaded.settings.policy.path)

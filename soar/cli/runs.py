@@ -1,0 +1,316 @@
+"""`soar runs`: what each playbook did for each alert, why, and what people do about it."""
+
+from __future__ import annotations
+
+from collections.abc import Awaitable, Callable, Sequence
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Annotated
+
+import typer
+
+from soar.cli.base import (
+    AsOption,
+    ConfigOption,
+    JsonOption,
+    LimitOption,
+    ReasonOption,
+    out,
+    print_json,
+    run,
+    service,
+    table,
+    text,
+)
+from soar.cli.find import find_alert, find_run
+from soar.cli.show import fact, heading, short_id, title, when
+from soar.engine.control import Control
+from soar.engine.timeline import Line, Tone, timeline
+from soar.engine.wording import awaited, brief, clip, moment
+from soar.model.action import Attempt
+from soar.model.run import Run, RunKind, RunState, StepRecord, StepState
+from soar.service import person_of
+from soar.store.port import Store
+
+app = typer.Typer(no_args_is_help=True, help="Runs: what a playbook did for an alert, and why.")
+
+RunArgument = Annotated[str, typer.Argument(help="Its id, the beginning of it, or its last 6 or more characters.")]
+
+_COLOURS = {Tone.PLAIN: "default", Tone.GOOD: "green", Tone.BAD: "red", Tone.WAIT: "yellow"}
+_LINE = 400
+_RESULT = 100
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Story:
+    """A run with everything that explains it."""
+
+    run: Run
+    waits_for: tuple[str, ...]
+    timeline: list[Line]
+    steps: list[StepRecord]
+    attempts: list[Attempt]
+    children: list[Run]  # sub-runs and undo runs
+
+
+@app.command(name="list")
+def list_runs(
+    state: Annotated[RunState | None, typer.Option(help="Only in this state.", show_default=False)] = None,
+    playbook: Annotated[str | None, typer.Option(help="Only of this playbook.", show_default=False)] = None,
+    alert: Annotated[str | None, typer.Option(help="Only for this alert.", show_default=False)] = None,
+    limit: LimitOption = 50,
+    config: ConfigOption = None,
+    as_json: JsonOption = False,
+) -> None:
+    """The newest runs.
+
+    Example: soar runs list --state waiting
+    """
+    runs = run(_list(config, state=state, playbook=playbook, alert=alert, limit=limit))
+    if as_json:
+        print_json(runs)
+        return
+    table(
+        title(len(runs), "runs", limit),
+        ("run", "began", "playbook", "state", "alert", "error"),
+        (
+            (
+                short_id(each.id),
+                when(each.created_at),
+                each.playbook_id if each.kind is RunKind.ALERT else f"{each.playbook_id} ({each.kind})",
+                each.state,
+                short_id(each.alert_id),
+                clip(each.error or "", _RESULT),
+            )
+            for each in runs
+        ),
+    )
+
+
+@app.command()
+def show(name: RunArgument, config: ConfigOption = None, as_json: JsonOption = False) -> None:
+    """What happened in a run, when and why, what it waits for.
+
+    Example: soar runs show KBJ61M
+    """
+    story = run(_story(config, name))
+    if as_json:
+        print_json(story)
+        return
+    _print_head(story)
+    _print_timeline(story.timeline)
+    _print_steps(story)
+    for child in story.children:
+        fact(f"{child.kind} run", f"{child.id}: {child.state}, of step {child.parent_path}{_begins(child)}")
+
+
+@app.command()
+def cancel(
+    name: RunArgument,
+    reason: ReasonOption,
+    named: AsOption = None,
+    config: ConfigOption = None,
+    as_json: JsonOption = False,
+) -> None:
+    """Ask for a run's end; what was sent stays sent.
+
+    Example: soar runs cancel KBJ61M --reason "false alarm"
+    """
+
+    async def work(control: Control, found: Run) -> _Done:
+        await control.cancel(found.id, reason=reason)
+        return _Done(found.id, "ends before its next step")
+
+    _act(config, name, named, work, as_json=as_json)
+
+
+@app.command()
+def retry(
+    name: RunArgument,
+    reason: ReasonOption,
+    named: AsOption = None,
+    config: ConfigOption = None,
+    as_json: JsonOption = False,
+) -> None:
+    """Do a run's failed and denied steps again.
+
+    Example: soar runs retry KBJ61M --reason "EDR is back"
+    """
+
+    async def work(control: Control, found: Run) -> _Done:
+        paths = await control.retry(found.id, reason=reason)
+        return _Done(found.id, "goes on and does again what failed or was denied", paths)
+
+    _act(config, name, named, work, as_json=as_json)
+
+
+@app.command()
+def resolve(
+    name: RunArgument,
+    happened: Annotated[
+        bool, typer.Option("--happened/--did-not-happen", help="Whether the action took effect.", show_default=False)
+    ],
+    reason: ReasonOption,
+    named: AsOption = None,
+    config: ConfigOption = None,
+    as_json: JsonOption = False,
+) -> None:
+    """Say what became of an action whose outcome is unknown; the run goes on from there.
+
+    Example: soar runs resolve KBJ61M --happened --reason "the EDR shows the host as isolated"
+    """
+
+    async def work(control: Control, found: Run) -> _Done:
+        paths = await control.resolve(found.id, happened=happened, reason=reason)
+        return _Done(
+            found.id, f"goes on; it is recorded that this {'happened' if happened else 'did not happen'}", paths
+        )
+
+    _act(config, name, named, work, as_json=as_json)
+
+
+@app.command()
+def undo(
+    name: RunArgument,
+    step: Annotated[
+        str | None, typer.Option(help="Only what this step did: its path as `runs show` prints it.", show_default=False)
+    ] = None,
+    named: AsOption = None,
+    config: ConfigOption = None,
+    as_json: JsonOption = False,
+) -> None:
+    """Take back what a run did, last done first; policy is asked again.
+
+    Example: soar runs undo KBJ61M
+    """
+
+    async def work(control: Control, found: Run) -> _Done:
+        return _Done(found.id, "is taken back by new runs", await control.undo(found.id, path=step))
+
+    _act(config, name, named, work, as_json=as_json)
+
+
+@dataclass(frozen=True, slots=True)
+class _Done:
+    """What a person's word did to a run; `about` are the steps or runs that it concerns."""
+
+    run: str
+    what: str
+    about: Sequence[str] = ()
+
+
+def _act(
+    config: Path | None,
+    name: str,
+    named: str | None,
+    work: Callable[[Control, Run], Awaitable[_Done]],
+    *,
+    as_json: bool,
+) -> None:
+    async def act() -> _Done:
+        async with service(config) as opened:
+            person = person_of(opened.loaded, named)
+            return await work(opened.control(person), await find_run(opened.store, name))
+
+    done = run(act())
+    if as_json:
+        print_json(done)
+    else:
+        about = f": {', '.join(done.about)}" if done.about else ""
+        out.print(text(f"run {done.run} {done.what}{about}"), emoji=False)
+
+
+async def _list(
+    config: Path | None, *, state: RunState | None, playbook: str | None, alert: str | None, limit: int
+) -> list[Run]:
+    async with service(config) as opened:
+        alert_id = (await find_alert(opened.store, alert)).id if alert else None
+        return await opened.store.runs(state=state, playbook_id=playbook, alert_id=alert_id, limit=limit)
+
+
+async def _story(config: Path | None, name: str) -> Story:
+    async with service(config) as opened:
+        store = opened.store
+        found = await find_run(store, name)
+        steps = sorted((await store.steps(found.id)).values(), key=lambda step: step.started_at)
+        return Story(
+            run=found,
+            waits_for=tuple([await _waits_for(store, step) for step in steps if step.state is StepState.WAITING]),
+            timeline=timeline([row async for row in store.entries(run_id=found.id)]),
+            steps=steps,
+            attempts=await store.attempts(found.id),
+            children=[child for step in steps for child in await store.runs(parent=(found.id, step.path))],
+        )
+
+
+async def _waits_for(store: Store, step: StepRecord) -> str:
+    name = step.data.get("approval_id") if step.data.get("phase") in {"approval", "answer"} else None
+    return f"{step.path}: {awaited(step.data, await store.approval(name) if name else None)}"
+
+
+def _print_head(story: Story) -> None:
+    found = story.run
+    heading(f"{found.id}: {found.state}")
+    fact("playbook", f"{found.playbook_id} (digest {found.playbook_digest[:12]})")
+    if found.alert_id:
+        fact("alert", found.alert_id)
+    if found.parent_run_id:
+        fact(f"{found.kind} of", f"run {found.parent_run_id}, step {found.parent_path}")
+    ended = f", ended {moment(found.finished_at)}" if found.finished_at else ""
+    fact("began", f"{moment(found.created_at)}{ended}{_begins(found)}")
+    if found.error:
+        fact("because", found.error)
+    if found.outputs:
+        fact("outputs", brief(found.outputs))
+    if found.cancel_requested and not found.final:
+        fact("cancelled", "asked for; it ends before its next step")
+    for wait in story.waits_for:
+        fact("waits for", wait)
+    if found.state is RunState.READY:
+        turn = " and the runs of the same lock before it have ended" if found.lock_key else ""
+        fact("waits for", f"a worker: it goes on as soon as the service runs{turn}")
+
+
+def _begins(found: Run) -> str:
+    waits = found.state is RunState.WAITING and found.wake_at is not None
+    return f", goes on at {moment(found.wake_at)}" if waits and found.wake_at else ""
+
+
+def _print_timeline(lines: Sequence[Line]) -> None:
+    width = min(max((len(line.path) for line in lines), default=0), 28)
+    day = ""
+    for line in lines:
+        if f"{line.at:%Y-%m-%d}" != day:
+            day = f"{line.at:%Y-%m-%d}"
+            out.print(f"\n[bold]{day}[/bold] (UTC)")
+        times = f" ({line.times} times)" if line.times > 1 else ""
+        colour = _COLOURS[line.tone]
+        at = f"{line.at:%H:%M:%S}.{line.at.microsecond // 1000:03}"
+        words = text(clip(line.text, _LINE))
+        out.print(
+            f"  [dim]{at}[/dim]  [cyan]{text(f'{line.path:<{width}}')}[/cyan]  [{colour}]{words}[/{colour}]{times}",
+            emoji=False,
+        )
+        for note in line.notes:
+            out.print(f"{' ' * (18 + width)}[dim]{text(clip(note, _LINE))}[/dim]", emoji=False)
+    out.print()
+
+
+def _print_steps(story: Story) -> None:
+    tries: dict[str, int] = {}
+    for attempt in story.attempts:
+        tries[attempt.path] = max(tries.get(attempt.path, 0), attempt.number)
+    table(
+        "steps",
+        ("step", "kind", "state", "tries", "result"),
+        (
+            (
+                step.path,
+                step.kind,
+                step.state,
+                tries.get(step.path),
+                clip(step.error, _RESULT) if step.error else brief(step.result, _RESULT) if step.result else "",
+            )
+            for step in story.steps
+        ),
+    )

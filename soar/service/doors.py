@@ -1,0 +1,108 @@
+"""The doors of a running service: HTTP and Kafka."""
+
+from __future__ import annotations
+
+import asyncio
+from collections.abc import Awaitable, Callable, Mapping
+from functools import partial
+
+from soar.connector.secret import Secret, SecretResolver
+from soar.engine.control import HALT
+from soar.errors import StoreUnavailableError
+from soar.ingest.kafka import KafkaSource, Subscription
+from soar.service.running import Running
+from soar.store.port import Counts
+from soar.web.access import Doorkeeper
+from soar.web.app import build_app
+from soar.web.ingest import IngestDoor
+from soar.web.server import WebServer, serve
+
+
+class Doors:
+    """What lets alerts in. Opened after the worker has started, closed before it stops."""
+
+    def __init__(self, running: Running) -> None:
+        self._running = running
+        self._web: WebServer | None = None
+        settings = running.service.loaded.settings
+        kafka = settings.kafka
+        self._kafka = (
+            KafkaSource(Subscription(**kafka.model_dump()), clock=running.service.clock) if kafka is not None else None
+        )
+
+    @property
+    def url(self) -> str | None:
+        """Where the HTTP door answers, once it is open."""
+        return self._web.url if self._web else None
+
+    @property
+    def parts(self) -> list[Callable[[], Awaitable[None]]]:
+        """What runs until the doors are closed."""
+        return [self._serve] if self._kafka is None else [self._serve, self._consume]
+
+    async def open(self) -> None:
+        """Listen; raises ConfigError where the port cannot be had."""
+        service = self._running.service
+        web = service.loaded.settings.web
+        resolver = SecretResolver(service.loaded.environ)
+        tokens = {name: partial(resolver.reveal, Secret(reference)) for name, reference in web.ingest_tokens.items()}
+        door = IngestDoor(
+            admit=self._running.admit,
+            clock=service.clock,
+            ids=service.ids,
+            max_body_bytes=web.max_body_bytes,
+            mappings=service.mappings.by_name,
+        )
+        app = build_app(ingest=door, doorkeeper=Doorkeeper(tokens=tokens), health=self.problems, metrics=self._metrics)
+        self._web = await serve(app, host=web.host, port=web.port)
+
+    async def close(self) -> None:
+        """Take nothing more; what was taken is durable."""
+        if self._kafka is not None:
+            self._kafka.stop()
+        if self._web is not None:
+            await self._web.stop()
+
+    async def problems(self) -> Mapping[str, str]:
+        """What is wrong now, by part; nothing when all is well."""
+        wrong = {}
+        try:
+            await self._running.service.store.tree()
+        except StoreUnavailableError:
+            wrong["store"] = "cannot be read"
+        if self._kafka is not None and self._kafka.problem:
+            wrong["kafka"] = self._kafka.problem
+        return wrong
+
+    async def _serve(self) -> None:
+        assert self._web is not None, "the doors are not open"
+        await self._web.wait()
+
+    async def _consume(self) -> None:
+        assert self._kafka is not None
+        await self._kafka.run(self._running.admit)
+        await asyncio.Event().wait()  # stopped on purpose: the service goes on until it is stopped as a whole
+
+    async def _metrics(self) -> str:
+        store = self._running.service.store
+        return prometheus(await store.counts(), halted=await store.control(HALT) is not None)
+
+
+def prometheus(counts: Counts, *, halted: bool) -> str:
+    """Counts in the Prometheus text format."""
+    groups = (
+        ("soar_alerts", "Consumed alerts and dead letters by outcome.", "outcome", counts.alerts),
+        ("soar_runs", "Runs by state.", "state", counts.runs),
+        ("soar_attempts", "Attempts by effect and state.", "attempt", counts.actions),
+        ("soar_approvals", "Requests for people by state.", "state", counts.approvals),
+    )
+    lines = []
+    for name, about, label, numbers in groups:
+        lines += [f"# HELP {name} {about}", f"# TYPE {name} gauge"]
+        lines += [f'{name}{{{label}="{value}"}} {number}' for value, number in sorted(numbers.items())]
+    for name, about, number in (
+        ("soar_journal_entries", "Entries in the journal.", counts.entries),
+        ("soar_halted", "Whether the kill switch is set.", int(halted)),
+    ):
+        lines += [f"# HELP {name} {about}", f"# TYPE {name} gauge", f"{name} {number}"]
+    return "\n".join(lines) + "\n"
