@@ -117,7 +117,7 @@ class LabSettings(Section):
     host: str = "127.0.0.1"
     port: int = Field(default=8790, ge=0, le=65535)
     log: Path = Field(default=Path("data/lab.jsonl"), description="The lab's own request log.")
-    token: str = Field(default="secret://file/keys/lab-token", description="Secret reference of its bearer token.")
+    token: str = Field(default="secret://env/SOAR_LAB_TOKEN", description="Secret reference of its bearer token.")
 
 
 class Settings(Section):

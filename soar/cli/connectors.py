@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import asyncio
 from collections.abc import Iterable
-from pathlib import Path
 from typing import Annotated, Any
 
 import typer
@@ -52,11 +51,120 @@ def list_connectors(
     if as_json:
         print_json(rows)
     else:
-        columns = ("connector", "version", "quality", "digest", "actions", "product", "from")
-        shown = ((row["name"], *(row[c] if c != "digest" else row[c][:12] for c in columns)) for row in rows)
-        table("", ("name", *columns), (row[1:] if available else row for row in shown)) if not available else table(
-            "", columns, (row[1:] for row in shown)
-        )
+        columns = ("version", "quality", "digest", "actions", "product", "from")
+        first = ("connector",) if available else ("name", "connector")
+        shown = ([*(row[key] for key in first), *(_brief(row, column) for column in columns)] for row in rows)
+        table("", (*first, *columns), shown)
     print_faults(faults)
     if faults:
         raise typer.Exit(FOUND)
+
+
+def _wanted(loaded: Configuration | None, loader: Loader, *, available: bool) -> Iterable[tuple[str, str]]:
+    """Instance and connector."""
+    if available or loaded is None:
+        return [(name, name) for name in loader.names()]
+    return [(name, each.use) for name, each in loaded.settings.connectors.items()]
+
+
+def _loader(loaded: Configuration | None) -> Loader:
+    folder = loaded.settings.connectors_dir if loaded else None
+    return Loader(loaded.path(folder) if loaded and folder else None)
+
+
+def _described(found: Loaded) -> dict[str, Any]:
+    connector = found.connector
+    return {
+        "connector": found.info.name,
+        "version": connector.version,
+        "quality": connector.quality,
+        "vendor": connector.vendor,
+        "product": connector.product,
+        "digest": found.info.digest,
+        "from": found.info.origin,
+        "actions": len(found.actions),
+    }
+
+
+def _brief(row: dict[str, Any], column: str) -> Any:
+    return row[column][:12] if column == "digest" else row[column]
+
+
+def show(
+    name: Annotated[str, typer.Argument(help="A configured instance, or an installed connector.")],
+    config: ConfigOption = None,
+    as_json: JsonOption = False,
+) -> None:
+    """Show what one connector can do, what harm that can do, and how it is taken back.
+
+    Example: soar connectors show jira
+    """
+    loaded = at_hand(config)
+    loader = _loader(loaded)
+    instances = {key: each.use for key, each in loaded.settings.connectors.items()} if loaded else {}
+    known = {*instances, *loader.names()}
+    if name not in known:
+        raise NotFoundError(f"no connector {name!r}{did_you_mean(name, sorted(known))}")
+    found = loader.load(instances.get(name, name))
+    if as_json:
+        specs = [bound.spec.model_dump(mode="json") for bound in found.actions.values()]
+        print_json({"name": name, **_described(found), "actions": specs})
+        return
+    about = _described(found)
+    out.print(f"[bold]{text(name)}[/bold]: {text(about['connector'])} {text(about['version'])}, {text(about['quality'])}")
+    out.print(f"for {text(about['vendor'])} {text(about['product'])} {text(found.connector.product_versions)}".rstrip())
+    out.print(f"from {text(about['from'])}, digest {about['digest'][:12]}")
+    columns = ("action", "effect", "risk", "capability", "undo", "verify", "params")
+    table("", columns, (_row(bound) for bound in found.actions.values()))
+    out.print("[dim]params with * are required[/dim]")
+
+
+def _row(bound: BoundAction) -> tuple[object, ...]:
+    spec = bound.spec
+    required = set(spec.params_schema.get("required", ()))
+    params = ", ".join(f"{name}*" if name in required else name for name in spec.params_schema.get("properties", {}))
+    return spec.verb, spec.effect, spec.risk, spec.capability, spec.undo, spec.verify, params
+
+
+def test_connectors(
+    names: Annotated[list[str] | None, typer.Argument(help="Instances; else all of them.", show_default=False)] = None,
+    config: ConfigOption = None,
+    as_json: JsonOption = False,
+) -> None:
+    """Ask each product whether it knows us and lets us in; changes nothing. Exit code 4 if one does not.
+
+    Example: soar connectors test jira-prod
+    """
+    results = run(_test(settings(config), names or []))
+    if as_json:
+        print_json(results)
+    else:
+        for result in results:
+            word = "[green]ok[/green]    " if result["ok"] else "[red]FAILED[/red]"
+            out.print(f"{word} {text(result['name'])}: {text(result['message'])}")
+        if not results:
+            out.print("no connectors are configured")
+    if not all(result["ok"] for result in results):
+        raise typer.Exit(UNAVAILABLE)
+
+
+async def _test(loaded: Configuration, names: list[str]) -> list[dict[str, Any]]:
+    registry = build_registry(loaded, SystemClock())
+    try:
+        unknown = [name for name in names if name not in loaded.settings.connectors]
+        if unknown:
+            raise NotFoundError(
+                f"no connector instance {unknown[0]!r}{did_you_mean(unknown[0], loaded.settings.connectors)}"
+            )
+        wanted = dict.fromkeys(names or loaded.settings.connectors)
+        return list(await asyncio.gather(*(tried(registry, name) for name in wanted)))
+    finally:
+        await registry.close()
+
+
+async def tried(registry: Registry, name: str) -> dict[str, Any]:
+    """What one product says to us: name, ok, message, and the error's code where it says no."""
+    try:
+        return {"name": name, "ok": True, "message": await registry.test(name), "code": None}
+    except ConnectorError as failure:
+        return {"name": name, "ok": False, "message": str(failure), "code": failure.code}

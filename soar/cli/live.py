@@ -3,9 +3,10 @@
 from __future__ import annotations
 
 import asyncio
+import json
 from collections.abc import Sequence
 
-from rich.console import Group, RenderableType
+from rich.console import Console, Group, RenderableType
 from rich.live import Live
 from rich.panel import Panel
 from rich.table import Table
@@ -14,11 +15,13 @@ from rich.text import Text
 from soar.cli.base import out, text
 from soar.engine.control import HALT
 from soar.model.approval import Approval, ApprovalState
+from soar.model.entry import EntryType
 from soar.model.run import Run, RunState
-from soar.store.port import AlertRow, Counts, Store
+from soar.store.port import AlertRow, Counts, EntryRow, Store
 
 REFRESH_SECONDS = 0.5
-_ROWS = 8
+_ROWS = 6
+_RECENT = 150  # entries looked through for the latest decisions
 _COLOURS = {
     "matched": "green",
     "correlated": "cyan",
@@ -35,6 +38,9 @@ _COLOURS = {
     "failed": "red",
     "denied": "magenta",
     "cancelled": "dim",
+    "allow": "green",
+    "deny": "magenta",
+    "require_approval": "yellow",
 }
 
 
@@ -43,7 +49,7 @@ async def watch(store: Store, *, hints: Sequence[str]) -> None:
     if not out.is_terminal:
         await _lines(store)
         return
-    with Live(console=out, auto_refresh=False, screen=False) as live:
+    with Live(console=Console(highlight=False), auto_refresh=False) as live:
         while True:
             live.update(await picture(store, hints), refresh=True)
             await asyncio.sleep(REFRESH_SECONDS)
@@ -54,12 +60,14 @@ async def picture(store: Store, hints: Sequence[str]) -> RenderableType:
     counts = await store.counts()
     alerts = await store.alerts(limit=_ROWS)
     runs = await store.runs(limit=_ROWS)
+    decided = [e async for e in store.entries(newest=_RECENT) if e.type == EntryType.POLICY_DECIDED]
     pending = await store.approvals(state=ApprovalState.PENDING, limit=_ROWS)
     head = Text.from_markup(_summary(counts, halted=await store.control(HALT)))
     parts: list[RenderableType] = [
         head,
         Panel(_alerts(alerts), title="alerts", title_align="left", border_style="dim"),
         Panel(_runs(runs), title="runs", title_align="left", border_style="dim"),
+        Panel(_decisions(decided), title="policy decisions", title_align="left", border_style="dim"),
         Panel(_approvals(pending), title="waiting for people", title_align="left", border_style="yellow"),
     ]
     parts += [Text.from_markup(hint) for hint in hints]
@@ -113,6 +121,19 @@ def _why(run: Run) -> str:
     if run.state is RunState.WAITING and run.wake_at is not None:
         return f"until {run.wake_at.astimezone():%H:%M:%S}"
     return run.error or ("takes back an action" if run.kind == "undo" else "")
+
+
+def _decisions(entries: Sequence[EntryRow]) -> Table:
+    grid = _grid(8, 16, 28, None)
+    for entry in reversed(entries[-_ROWS:]):
+        if entry.payload is None:  # erased
+            continue
+        payload = json.loads(entry.payload)
+        decision, action = payload["decision"], payload["input"]["action"]
+        why = "; ".join(reason["msg"] for reason in decision["reasons"])
+        verb = f"{action['connector']}.{action['verb']}"
+        grid.add_row(entry.at.astimezone().strftime("%H:%M:%S"), _coloured(decision["effect"]), text(verb), text(why))
+    return grid
 
 
 def _approvals(approvals: Sequence[Approval]) -> RenderableType:

@@ -1,7 +1,7 @@
 """Policy tests on the `opa` program, so that nobody has to believe our engine about their policies.
 
 https://www.openpolicyagent.org/docs/policy-testing: `opa test --format json` prints the results, and with
-`--coverage` the coverage instead, so it is run twice.
+`--coverage` the coverage instead, so it is run twice. It measures coverage only where every test passes.
 """
 
 from __future__ import annotations
@@ -29,7 +29,8 @@ def opa_tests(folder: Path, program: str = "opa") -> PolicyReport:
     with tempfile.TemporaryDirectory(prefix="soar-policy-") as exported:
         bundle.export(Path(exported))
         results = _ask(found, exported)
-        coverage = _ask(found, exported, "--coverage")
+        passed = bool(results) and not any(item.get("fail") or item.get("error") for item in results)
+        coverage = _ask(found, exported, "--coverage") if passed else {}
     files = {module.path: module.file for module in bundle.modules}
     rows: dict[str, Any] = {_path(name): rows for name, rows in coverage.get("files", {}).items()}
     return PolicyReport(

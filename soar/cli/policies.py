@@ -49,7 +49,7 @@ def test_policies(
     path = _folder(folder, config)
     report = run_tests(path) if engine is Engine.EMBEDDED else opa_tests(path, opa)
     if as_json:
-        print_json({**report.model_dump(mode="json"), "passed": report.passed, "percent": round(report.percent, 1)})
+        print_json({**report.model_dump(mode="json"), "passed": report.passed, "percent": round(report.percent, 1) if report.coverage else None})
     else:
         _show(report, engine)
     if not report.passed:
@@ -64,11 +64,13 @@ def _show(report: PolicyReport, engine: Engine) -> None:
         out.print(f"{word} {name}" if good else f"{word} {text(result.place)}: {name}")
         if result.message:
             out.print(f"       {text(result.message)}")
-    rows = ((file.file, f"{file.percent:.0f}%", _lines(file.missed)) for file in report.coverage)
-    table("", ("file", "covered", "lines that no test ran"), rows)
+    if report.coverage:
+        rows = ((file.file, f"{file.percent:.0f}%", _lines(file.missed)) for file in report.coverage)
+        table("", ("file", "covered", "lines that no test ran"), rows)
     failed = sum(result.outcome is not Outcome.PASSED for result in report.results)
     tests = f"{counted(len(report.results), 'test')}, {failed} failed" if report.results else "there are no tests"
-    out.print(f"{tests}; {report.percent:.1f}% covered; engine {engine}, revision {report.revision[:12]}")
+    covered = f"{report.percent:.1f}% covered" if report.coverage else "coverage not measured"
+    out.print(f"{tests}; {covered}; engine {engine}, revision {report.revision[:12]}")
 
 
 def _lines(numbers: tuple[int, ...]) -> str:

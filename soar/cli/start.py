@@ -4,7 +4,9 @@ from __future__ import annotations
 
 import asyncio
 import contextlib
+import shutil
 import signal
+import sys
 import tempfile
 from collections.abc import AsyncIterator
 from pathlib import Path
@@ -133,7 +135,7 @@ async def _trickle(running: Running) -> None:
     while True:
         topic = running.service.ids.new("round")
         for record in samples(running.service.clock.now(), topic=topic):
-            await running.admit([record])
+            await running.admit([record.model_copy(update={"received_at": running.service.clock.now()})])
             await asyncio.sleep(_TRICKLE_SECONDS if number else _TRICKLE_SECONDS / 4)
         number += 1
         await asyncio.sleep(_TRICKLE_SECONDS * 5)
@@ -141,6 +143,7 @@ async def _trickle(running: Running) -> None:
 
 def _hints(loaded: Loaded, url: str | None, *, with_lab: bool) -> list[str]:
     option = "" if loaded.file == DEFAULT_FILE else f" -c {loaded.file}"
+    soar = "soar" if shutil.which("soar") else sys.argv[0]
     hints = []
     if url and loaded.settings.web.ingest_tokens:
         token = f"$(cat {loaded.path(Path('keys/ingest-token'))})"
@@ -149,7 +152,7 @@ def _hints(loaded: Loaded, url: str | None, *, with_lab: bool) -> list[str]:
             f'-d \'{{"title": "Test", "severity": "high"}}\' {url}/ingest/test'
         )
     hints.append(
-        f"[dim]what waits for you:[/dim] soar approvals list{option}   [dim]then[/dim] soar approvals grant ID{option}"
+        f"[dim]what waits for you:[/dim] {soar} approvals list{option}   [dim]then[/dim] {soar} approvals grant ID{option}"
     )
     if with_lab:
         lab_settings = loaded.settings.lab

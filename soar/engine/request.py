@@ -44,6 +44,10 @@ class Connectors(Protocol):
         """Whom the action acts on."""
         ...
 
+    async def read_back(self, request: ActionRequest, call: Call) -> ActionResult | None:
+        """What happened to a verifiable action whose outcome is unknown; None where nothing shows that it did."""
+        ...
+
     async def invoke(self, request: ActionRequest, call: Call) -> ActionResult:
         """Make the call; raises ConnectorError."""
         ...

@@ -164,16 +164,13 @@ class Sender:
     async def _find_out(self, context: RunContext, record: StepRecord, *, attempt: Attempt) -> StepRecord:
         """Read back what can be read back; only a confirmation counts, absence may be a delay."""
         request = attempt.request
-        offer = self._connectors.catalogue().resolve(f"{request.instance}.{request.verb}")
-        verb = offer.spec.verify if offer else None
-        if request.effect is not Effect.VERIFIABLE or verb is None:
+        if request.effect is not Effect.VERIFIABLE:
             await _undetermined(context, record, "its outcome is not known and cannot be read back")
-        probe = request.model_copy(update={"verb": verb, "effect": Effect.READ, "path": f"{request.path}.readback"})
         try:
-            seen = await self._connectors.invoke(probe, _call(context, request, None))
+            seen = await self._connectors.read_back(request, _call(context, request, None))
         except ConnectorError as failure:
             await _undetermined(context, record, f"its outcome is not known, and reading back failed: {failure}")
-        if seen.value.get("confirmed") is not True:
+        if seen is None:
             await _undetermined(context, record, "its outcome is not known, and reading back did not find it")
         move, told = moved(context, attempt, AttemptState.SUCCEEDED, result=seen.value)
         return await end(context, record, StepState.SUCCEEDED, result=seen.value, writes=(move,), entries=(told,))

@@ -31,6 +31,7 @@ class LabFirewall(LabConnector):
         capability="ip.block",
         undo="unblock_ip",
         verify="ip_status",
+        shows={"blocked": True},
         react="RA3101",
         targets={"ip": "ip"},
     )
