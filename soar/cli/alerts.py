@@ -19,7 +19,9 @@ from soar.store.port import AlertRow
 
 app = typer.Typer(no_args_is_help=True, help="Alerts: what came in, and what became of it.")
 
-AlertArgument = Annotated[str, typer.Argument(help="Its id, the beginning of it, or its last 6 or more characters.")]
+AlertArgument = Annotated[
+    str, typer.Argument(metavar="ALERT", help="Its id, the beginning of it, or its last 6 or more characters.")
+]
 
 _TITLE = 60
 _ENTITIES = 10

@@ -36,7 +36,9 @@ from soar.service import Service, person_of
 
 app = typer.Typer(no_args_is_help=True, help="Approvals: what waits for people, and their word on it.")
 
-ApprovalArgument = Annotated[str, typer.Argument(help="Its id, the beginning of it, or its last 6 or more characters.")]
+ApprovalArgument = Annotated[
+    str, typer.Argument(metavar="APPROVAL", help="Its id, the beginning of it, or its last 6 or more characters.")
+]
 ReasonOption = Annotated[str | None, typer.Option("--reason", help="Why; goes into the journal.", show_default=False)]
 DigestOption = Annotated[
     str | None,
@@ -173,10 +175,7 @@ def parse_answer(binding: dict[str, Any], value: str) -> str | int | float | boo
     match binding.get("answer"):
         case "choice":
             if value not in options:
-                known = ", ".join(options)
-                raise InputError(
-                    f"{value!r} is none of the options{did_you_mean(value, options)}; choose from: {known}"
-                )
+                raise InputError(f"{value!r} is none of {', '.join(options)}{did_you_mean(value, options)}")
             return value
         case "boolean":
             words = {"yes": True, "true": True, "no": False, "false": False}
@@ -344,9 +343,8 @@ def _print_people(approval: Approval) -> None:
     if needed.exclude:
         fact("may not", ", ".join(needed.exclude))
     for vote in approval.votes:
-        word = (
-            f"answers {visible(vote.answer)}" if vote.answer is not None else f"{vote.decision}s".replace("ys", "ies")
-        )
+        said = "grants" if vote.decision == "grant" else "denies"
+        word = f"answers {visible(vote.answer)}" if vote.answer is not None else said
         why = f": {vote.reason}" if vote.reason else ""
         fact("said", f"{vote.approver} ({', '.join(vote.groups)}) {word}, {moment(vote.at)}, {vote.method}{why}")
     if approval.state is ApprovalState.PENDING:

@@ -8,6 +8,7 @@ from typing import Annotated, Any
 
 import typer
 
+from soar import logs
 from soar.cli.base import FOUND, UNAVAILABLE, ConfigOption, JsonOption, out, print_json, run, settings, table, text
 from soar.cli.ground import at_hand, print_faults
 from soar.connector.base import BoundAction
@@ -25,7 +26,7 @@ def add_to(app: typer.Typer) -> None:
     group = typer.Typer(help="See and try what soar can act through.", no_args_is_help=True)
     group.command(name="list")(list_connectors)
     group.command()(show)
-    group.command(name="test")(test_connectors)
+    group.command(name="test")(ask_connectors)
     app.add_typer(group, name="connectors")
 
 
@@ -51,7 +52,7 @@ def list_connectors(
     if as_json:
         print_json(rows)
     else:
-        columns = ("version", "quality", "digest", "actions", "product", "from")
+        columns = ("version", "quality", "digest", "actions", "product")
         first = ("connector",) if available else ("name", "connector")
         shown = ([*(row[key] for key in first), *(_brief(row, column) for column in columns)] for row in rows)
         table("", (*first, *columns), shown)
@@ -111,22 +112,29 @@ def show(
         print_json({"name": name, **_described(found), "actions": specs})
         return
     about = _described(found)
-    out.print(f"[bold]{text(name)}[/bold]: {text(about['connector'])} {text(about['version'])}, {text(about['quality'])}")
+    out.print(
+        f"[bold]{text(name)}[/bold]: {text(about['connector'])} {text(about['version'])}, {text(about['quality'])}"
+    )
     out.print(f"for {text(about['vendor'])} {text(about['product'])} {text(found.connector.product_versions)}".rstrip())
     out.print(f"from {text(about['from'])}, digest {about['digest'][:12]}")
-    columns = ("action", "effect", "risk", "capability", "undo", "verify", "params")
-    table("", columns, (_row(bound) for bound in found.actions.values()))
+    for bound in found.actions.values():
+        _show_action(bound)
     out.print("[dim]params with * are required[/dim]")
 
 
-def _row(bound: BoundAction) -> tuple[object, ...]:
+def _show_action(bound: BoundAction) -> None:
     spec = bound.spec
     required = set(spec.params_schema.get("required", ()))
     params = ", ".join(f"{name}*" if name in required else name for name in spec.params_schema.get("properties", {}))
-    return spec.verb, spec.effect, spec.risk, spec.capability, spec.undo, spec.verify, params
+    nature = [f"effect {spec.effect}", f"risk {spec.risk}"]
+    nature += [f"{role} {verb}" for role, verb in (("undo", spec.undo), ("verify", spec.verify)) if verb]
+    capability = f" [cyan]{text(spec.capability)}[/cyan]" if spec.capability else ""
+    out.print(f"\n[bold]{text(spec.verb)}[/bold]{capability}: {text(spec.summary)}")
+    out.print(f"  {', '.join(nature)}")
+    out.print(f"  params {text(params or 'none')}")
 
 
-def test_connectors(
+def ask_connectors(
     names: Annotated[list[str] | None, typer.Argument(help="Instances; else all of them.", show_default=False)] = None,
     config: ConfigOption = None,
     as_json: JsonOption = False,
@@ -135,6 +143,7 @@ def test_connectors(
 
     Example: soar connectors test jira-prod
     """
+    logs.configure(level="error")
     results = run(_test(settings(config), names or []))
     if as_json:
         print_json(results)
@@ -167,4 +176,4 @@ async def tried(registry: Registry, name: str) -> dict[str, Any]:
     try:
         return {"name": name, "ok": True, "message": await registry.test(name), "code": None}
     except ConnectorError as failure:
-        return {"name": name, "ok": False, "message": str(failure), "code": failure.code}
+        return {"name": name, "ok": False, "message": str(failure).removeprefix(f"{name}: "), "code": failure.code}

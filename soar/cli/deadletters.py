@@ -50,7 +50,9 @@ def list_letters(limit: LimitOption = 50, config: ConfigOption = None, as_json: 
 
 @app.command()
 def show(
-    name: Annotated[str, typer.Argument(help="Its id, the beginning of it, or its last 6 or more characters.")],
+    name: Annotated[
+        str, typer.Argument(metavar="LETTER", help="Its id, the beginning of it, or its last 6 or more characters.")
+    ],
     raw: Annotated[bool, typer.Option("--raw", help="Write the bytes as they came, and nothing else.")] = False,
     config: ConfigOption = None,
     as_json: JsonOption = False,

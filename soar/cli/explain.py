@@ -5,7 +5,7 @@ from __future__ import annotations
 import json
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
-from datetime import datetime
+from datetime import datetime, timedelta
 from pathlib import Path
 from typing import Annotated, Any
 
@@ -16,7 +16,9 @@ from soar.cli.find import find_alert
 from soar.cli.show import fact, heading
 from soar.engine.wording import brief
 from soar.errors import NotFoundError
+from soar.expr.compile import compile_expression
 from soar.library.describe import gathering
+from soar.library.fields import values_at
 from soar.library.index import Check
 from soar.library.index import explain as checks_of
 from soar.model.alert import Outcome
@@ -27,7 +29,7 @@ from soar.model.run import RunState
 from soar.service import Service
 from soar.store.port import AlertMatch, AlertRow
 
-_VALUE = 100
+_VALUE = 200
 _ADMISSIONS_READ = 20_000
 
 _OUTCOMES = {
@@ -68,7 +70,9 @@ class Explanation:
 
 
 def explain(
-    alert: Annotated[str, typer.Argument(help="An alert's id, or a run's; its beginning or its end will do.")],
+    alert: Annotated[
+        str, typer.Argument(metavar="ALERT", help="An alert's id, or a run's; its beginning or its end will do.")
+    ],
     playbook: Annotated[str | None, typer.Option(help="Only what this playbook says.", show_default=False)] = None,
     limit: LimitOption = 20,
     config: ConfigOption = None,
@@ -122,13 +126,15 @@ async def _explain(config: Path | None, name: str, only: str | None) -> Explanat
 async def _verdict(opened: Service, playbook: Playbook, row: AlertRow, document: Mapping[str, Any]) -> Verdict:
     match = next((each for each in row.matches if each.playbook_id == playbook.id), None)
     found = await opened.store.run(match.run_id) if match and match.run_id else None
-    checks = (*checks_of(playbook, document), *_age(playbook, row.time, row.received_at))
+    where = playbook.on.where if playbook.on else None
+    checks = [_read(check, document) if check.condition == where else check for check in checks_of(playbook, document)]
+    checks += _age(playbook, row.time, row.received_at)
     return Verdict(
         playbook=playbook.id,
         outcome=match.outcome if match else None,
         run=match.run_id if match else None,
         state=found.state if found else None,
-        checks=checks,
+        checks=tuple(checks),
         gathering=tuple(gathering(playbook)),
         note=_changed(match, checks, row.outcome),
     )
@@ -147,12 +153,26 @@ async def _gone(opened: Service, match: AlertMatch) -> Verdict:
     )
 
 
-def _age(playbook: Playbook, time: datetime, received: datetime) -> Sequence[Check]:
+def _read(check: Check, document: Mapping[str, Any]) -> Check:
+    """The check of a `where` with what the alert has in the fields that it reads: its value alone explains nothing."""
+    fields = {".".join(path): values_at(document, path) for path in compile_expression(check.condition).references()}
+    return Check(check.condition, check.held, {name: _one(values) for name, values in fields.items()})
+
+
+def _one(values: list[Any]) -> Any:
+    return values[0] if len(values) == 1 else values or None
+
+
+def _age(playbook: Playbook, time: datetime, received: datetime) -> list[Check]:
     limit = playbook.on.max_age if playbook.on else None
     if limit is None:
-        return ()
+        return []
     age = received - time
-    return (Check(f"not older than {format_duration(limit)}", held=age <= limit, actual=f"it was {age} old"),)
+    return [Check(f"not older than {format_duration(limit)}", held=age <= limit, actual=f"it was {_old(age)} old")]
+
+
+def _old(age: timedelta) -> str:
+    return format_duration(timedelta(seconds=max(0, round(age.total_seconds()))))
 
 
 def _changed(match: AlertMatch | None, checks: Sequence[Check], outcome: Outcome) -> str | None:

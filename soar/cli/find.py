@@ -37,7 +37,7 @@ async def find_alert(store: Store, name: str) -> AlertRow:
     if row is not None:
         return row
     rows = {row.id: row for row in await store.alerts(limit=NEWEST)}
-    return rows[_pick("alert", name, {row.id: row.title[:60] for row in rows.values()})]
+    return rows[_pick("alert", name, {row.id: f"{row.source}, {row.severity}" for row in rows.values()})]
 
 
 async def find_approval(store: Store, name: str) -> Approval:

@@ -50,20 +50,26 @@ class Ground:
 
 
 def at_hand(config: Path | None) -> Loaded | None:
-    """The configuration, or None where none was named and there is no soar.yaml here; raises ConfigError."""
+    """The configuration; None where none was named and the one here is missing, or wrong, which is told.
+
+    Who writes a mapping must not wait for somebody else's soar.yaml. Raises ConfigError for one that was named.
+    """
     try:
         return settings(config)
     except ConfigError as failure:
-        if config is None and failure.place == Place(DEFAULT_FILE) and not Path(DEFAULT_FILE).exists():
-            return None
-        raise
+        if config is not None:
+            raise
+        if failure.place != Place(DEFAULT_FILE) or Path(DEFAULT_FILE).exists():
+            err.print("[yellow]going on without the configuration, which is wrong:[/yellow]")
+            print_faults([failure])
+        return None
 
 
 def ground(config: Path | None) -> Ground:
-    """What there is to stand on; raises ConfigError where the configuration itself cannot be read."""
+    """What there is to stand on; raises ConfigError as `at_hand` does."""
     loaded = at_hand(config)
     if loaded is None:
-        return Ground(None, Unchecked(), f"actions were not checked: there is no {DEFAULT_FILE} here, and no --config")
+        return Ground(None, Unchecked(), "actions were not checked: without a soar.yaml nothing says which there are")
     try:
         return Ground(loaded, run(_catalogue(loaded)))
     except ConfigError as failure:

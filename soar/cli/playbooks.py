@@ -86,7 +86,7 @@ def _lint_files(files: list[Path], base: Ground) -> list[PlaybookError]:
 
 
 def list_playbooks(config: ConfigOption = None, as_json: JsonOption = False) -> None:
-    """List the playbooks in force, with what they answer; those left out are told on standard error.
+    """List the playbooks in force; those left out are told on standard error. --json says what they answer too.
 
     Example: soar playbook list --json
     """
@@ -96,8 +96,7 @@ def list_playbooks(config: ConfigOption = None, as_json: JsonOption = False) -> 
     if as_json:
         print_json({"playbooks": [_listed(each) for each in found], "errors": plain_faults(library.errors)})
         return
-    rows = ((p.id, p.mode, "; ".join(conditions(p.on)), len(p.steps), p.file) for p in found)
-    table("", ("playbook", "mode", "answers", "steps", "file"), rows)
+    table("", ("playbook", "mode", "description"), ((p.id, p.mode, p.description) for p in found))
     for fault in library.errors:
         err.print(f"[yellow]left out:[/yellow] {text(fault)}")
 

@@ -30,12 +30,12 @@ class Engine(StrEnum):
 def add_to(app: typer.Typer) -> None:
     """Add `policy` and its commands."""
     group = typer.Typer(help="Check and test policies.", no_args_is_help=True)
-    group.command(name="test")(test_policies)
+    group.command(name="test")(run_policy_tests)
     group.command(name="lint")(lint_policies)
     app.add_typer(group, name="policy")
 
 
-def test_policies(
+def run_policy_tests(
     folder: FolderArgument = None,
     engine: Annotated[Engine, typer.Option("--engine", help="Who runs them.")] = Engine.EMBEDDED,
     opa: Annotated[str, typer.Option("--opa", help="The opa program, for --engine opa.")] = "opa",
@@ -49,7 +49,13 @@ def test_policies(
     path = _folder(folder, config)
     report = run_tests(path) if engine is Engine.EMBEDDED else opa_tests(path, opa)
     if as_json:
-        print_json({**report.model_dump(mode="json"), "passed": report.passed, "percent": round(report.percent, 1) if report.coverage else None})
+        print_json(
+            {
+                **report.model_dump(mode="json"),
+                "passed": report.passed,
+                "percent": round(report.percent, 1) if report.coverage else None,
+            }
+        )
     else:
         _show(report, engine)
     if not report.passed:

@@ -34,7 +34,9 @@ from soar.store.port import Store
 
 app = typer.Typer(no_args_is_help=True, help="Runs: what a playbook did for an alert, and why.")
 
-RunArgument = Annotated[str, typer.Argument(help="Its id, the beginning of it, or its last 6 or more characters.")]
+RunArgument = Annotated[
+    str, typer.Argument(metavar="RUN", help="Its id, the beginning of it, or its last 6 or more characters.")
+]
 
 _COLOURS = {Tone.PLAIN: "default", Tone.GOOD: "green", Tone.BAD: "red", Tone.WAIT: "yellow"}
 _LINE = 400
@@ -100,8 +102,6 @@ def show(name: RunArgument, config: ConfigOption = None, as_json: JsonOption = F
     _print_head(story)
     _print_timeline(story.timeline)
     _print_steps(story)
-    for child in story.children:
-        fact(f"{child.kind} run", f"{child.id}: {child.state}, of step {child.parent_path}{_begins(child)}")
 
 
 @app.command()
@@ -269,11 +269,14 @@ def _print_head(story: Story) -> None:
     if found.state is RunState.READY:
         turn = " and the runs of the same lock before it have ended" if found.lock_key else ""
         fact("waits for", f"a worker: it goes on as soon as the service runs{turn}")
+    for child in story.children:
+        fact(f"{child.kind} run", f"{child.id}: {child.state}, of step {child.parent_path}{_begins(child)}")
 
 
 def _begins(found: Run) -> str:
-    waits = found.state is RunState.WAITING and found.wake_at is not None
-    return f", goes on at {moment(found.wake_at)}" if waits and found.wake_at else ""
+    if found.state is not RunState.WAITING or found.wake_at is None:
+        return ""
+    return f", wakes {moment(found.wake_at)}"
 
 
 def _print_timeline(lines: Sequence[Line]) -> None:

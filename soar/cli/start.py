@@ -151,9 +151,8 @@ def _hints(loaded: Loaded, url: str | None, *, with_lab: bool) -> list[str]:
             f"[dim]send an alert:[/dim] curl -H \"Authorization: Bearer {token}\" -H 'Content-Type: application/json' "
             f'-d \'{{"title": "Test", "severity": "high"}}\' {url}/ingest/test'
         )
-    hints.append(
-        f"[dim]what waits for you:[/dim] {soar} approvals list{option}   [dim]then[/dim] {soar} approvals grant ID{option}"
-    )
+    approvals = f"{soar} approvals"
+    hints.append(f"[dim]what waits for you:[/dim] {approvals} list{option}   [dim]then[/dim] {approvals} grant ID{option}")
     if with_lab:
         lab_settings = loaded.settings.lab
         hints.append(

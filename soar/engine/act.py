@@ -2,6 +2,10 @@
 
 from __future__ import annotations
 
+import asyncio
+import contextlib
+import re
+from collections.abc import Callable
 from dataclasses import dataclass
 from datetime import timedelta
 
@@ -9,18 +13,21 @@ import structlog
 
 from soar.engine import approvals
 from soar.engine.approvals import People
-from soar.engine.context import Park, RunContext, Scope
-from soar.engine.request import Connectors, build_request, policy_input
-from soar.engine.send import Allowed, Sender
-from soar.engine.steps import end, fresh, hold, until_of, wait, waiting
+from soar.engine.context import Park, RunContext, Scope, Undetermined
+from soar.engine.control import HALT
+from soar.engine.doubt import LOOKS, settle, undetermined
+from soar.engine.request import Connectors, build_request, policy_input, request_for
+from soar.engine.send import HALT_PAUSE, Allowed, Sender, complete
+from soar.engine.steps import HAPPENED, end, fresh, hold, until, until_of, wait, waiting
+from soar.engine.undo import plan_undo
 from soar.errors import ExpressionError, InputError, PolicyUnavailableError
 from soar.expr.compile import compile_expression, truthy
-from soar.model.action import ActionRequest, Effect
+from soar.model.action import ActionRequest, Attempt, Effect, Risk
 from soar.model.approval import Approval, ApprovalState, Requirement, Vote
 from soar.model.decision import Decision, Verdict
 from soar.model.entry import Entry, EntryType
-from soar.model.playbook import ActionStep, Mode
-from soar.model.run import StepRecord, StepState
+from soar.model.playbook import ActionStep
+from soar.model.run import RunKind, StepRecord, StepState
 from soar.policy.gate import Gate
 from soar.policy.input import Environment, PolicyInput
 from soar.store.port import InsertApproval, Store, UpdateApproval, Write
@@ -32,10 +39,20 @@ _OVER = frozenset({ApprovalState.DENIED, ApprovalState.EXPIRED, ApprovalState.CA
 
 
 @dataclass(frozen=True, kw_only=True)
+class _Doing:
+    """An action and how to render it; `doubted` is the one that it looks for, where it is a read-back."""
+
+    step: ActionStep
+    scope: Scope
+    build: Callable[[], ActionRequest]
+    doubted: ActionRequest | None = None
+
+
+@dataclass(frozen=True, kw_only=True)
 class _Asked:
     """A rendered action, with how its step stands and what people have said so far."""
 
-    step: ActionStep
+    doing: _Doing
     request: ActionRequest
     record: StepRecord
     approval: Approval | None
@@ -53,33 +70,54 @@ class Actor:
         self._connectors = connectors
         self._people = people
         self._environment = environment
-        self._sender = Sender(connectors)
+        self._sender = Sender(connectors=connectors)
+        self._catalogue = connectors.catalogue()
+        # Between a decision that counts what was done lately and the intent that is counted, no other may come:
+        # else fifty runs at once would all find room below a limit of five.
+        self._one_at_a_time = asyncio.Lock()
 
     async def perform(self, context: RunContext, step: ActionStep, *, path: str, scope: Scope) -> StepRecord:
         """Carry one step as far as it goes now and return its final record.
 
         Raises Park where it must wait and Undetermined where a person must say what happened.
         """
+
+        def build() -> ActionRequest:
+            return build_request(
+                context, self._connectors, self._catalogue, use=step.use, params=step.with_, path=path, scope=scope
+            )
+
         record = context.records.get(path) or fresh(context, step, path)
+        if record.state is StepState.UNKNOWN:
+            raise Undetermined(path, record.error or "its outcome is not known")
         if record.data.get("phase") != "verify":
-            record = await self._to_outcome(context, step, record=record, scope=scope)
+            record = await self._to_outcome(context, _Doing(step=step, scope=scope, build=build), record)
         if record.state is StepState.WAITING:
             return await self._verify(context, step, record=record, scope=scope)
         return record
 
-    async def _to_outcome(
-        self, context: RunContext, step: ActionStep, *, record: StepRecord, scope: Scope
-    ) -> StepRecord:
-        hold(context, record, "retry")
-        settled = await self._sender.settle_last(context, step, record)
-        if settled is not None:
-            return settled
+    async def _to_outcome(self, context: RunContext, doing: _Doing, record: StepRecord) -> StepRecord:
+        step = doing.step
+        hold(context, record, "retry", "readback")
+        last = context.last_try(record.path)
+        if last is not None and record.data.get("phase") == HAPPENED:
+            return await complete(context, step, record=record, attempt=last, result=None)
+        doubt = await settle(context, step, record)
+        if isinstance(doubt, Attempt):
+            return await self._find_out(context, step, record=record, attempt=doubt)
+        if doubt is not None:
+            return doubt
+        if record.data.get("phase") == "halted" and await self._store.control(HALT) is not None:
+            raise Park(context.now() + HALT_PAUSE)  # no decision, no entry: only the switch lets it go on
         try:
-            request = build_request(
-                context, self._connectors, use=step.use, params=step.with_, path=record.path, scope=scope
-            )
+            request = doing.build()
         except InputError as failure:
             return await end(context, record, StepState.FAILED, code=failure.code, error=str(failure))
+        return await self._with_people(context, doing, request=request, record=record)
+
+    async def _with_people(
+        self, context: RunContext, doing: _Doing, *, request: ActionRequest, record: StepRecord
+    ) -> StepRecord:
         approval = await self._approval_of(record)
         if approval is not None and approval.state is ApprovalState.PENDING:
             raise Park
@@ -87,39 +125,48 @@ class Actor:
             code = f"approval_{approval.state.value}"
             return await end(context, record, StepState.DENIED, code=code, error=_words(approval))
         votes = approvals.current_votes(approval.votes, self._people) if approval else ()
-        asked = _Asked(step=step, request=request, record=record, approval=approval, votes=votes)
-        return await self._decide(context, asked, scope)
+        asked = _Asked(doing=doing, request=request, record=record, approval=approval, votes=votes)
+        async with contextlib.nullcontext() if request.risk is Risk.NONE else self._one_at_a_time:
+            intended = await self._decide(context, asked)
+        if isinstance(intended, StepRecord):
+            return intended
+        attempt, record = intended
+        done = await self._sender.send(context, doing.step, record=record, attempt=attempt, doubted=doing.doubted)
+        if done is not None:
+            return done
+        return await self._find_out(context, doing.step, record=record, attempt=attempt)
 
-    async def _decide(self, context: RunContext, asked: _Asked, scope: Scope) -> StepRecord:
-        step, request, record = asked.step, asked.request, asked.record
+    async def _decide(self, context: RunContext, asked: _Asked) -> StepRecord | tuple[Attempt, StepRecord]:
+        """From the question to the durable intent, or to the step's end where nothing may be sent."""
+        step, request, record = asked.doing.step, asked.request, asked.record
         decision, decided = await self._ask_policy(context, asked)
         if decision.effect is Verdict.DENY:
             why = "; ".join(f"{reason.msg} [{reason.code}]" for reason in decision.reasons)
             return await end(context, record, StepState.DENIED, code="policy_denied", error=why, entries=(decided,))
-        if context.program.playbook.mode is Mode.SHADOW and request.effect is not Effect.READ:
+        if context.shadow and request.effect is not Effect.READ:
             return await end(context, record, StepState.SKIPPED, code="shadow", entries=(decided,))
-        approval = None
+        try:
+            undo = plan_undo(context, step, request=request, decision=decision, scope=asked.doing.scope)
+        except ExpressionError as failure:
+            why = f"undo: {failure}"
+            return await end(context, record, StepState.FAILED, code=failure.code, error=why, entries=(decided,))
+        approval: Approval | None = None
         if decision.effect is Verdict.REQUIRE_APPROVAL or step.approval is not None:
-            approval = await self._granted(context, asked, decision=decision, decided=decided)
-        allowed = Allowed(
-            step=step,
-            request=request,
-            record=record,
-            decision=decision,
-            decided=decided,
-            approval=approval,
-            scope=scope,
-        )
-        return await self._sender.send(context, allowed)
+            granted = await self._granted(context, asked, decision=decision, decided=decided)
+            if isinstance(granted, StepRecord):
+                return granted
+            approval = granted
+        allowed = Allowed(request=request, record=record, decided=decided, approval=approval, undo=undo)
+        return await self._sender.intend(context, allowed)
 
     async def _ask_policy(self, context: RunContext, asked: _Asked) -> tuple[Decision, Entry]:
         """Decide now, with live counters and today's votes; raises Park while no decision can be had."""
-        step, path = asked.step, asked.request.path
+        use, path = asked.doing.step.use, asked.request.path
         question = await policy_input(
             context,
             self._store,
             request=asked.request,
-            capability=step.use if step.use in self._connectors.catalogue().capabilities else None,
+            capability=use if use in self._catalogue.capabilities else None,
             votes=asked.votes,
             environment=self._environment,
         )
@@ -134,11 +181,18 @@ class Actor:
         name = record.data.get("approval_id")
         return await self._store.approval(name) if name else None
 
-    async def _granted(self, context: RunContext, asked: _Asked, *, decision: Decision, decided: Entry) -> Approval:
-        """The grant that covers this very action now; otherwise people are asked and Park is raised."""
-        playbook, approval = context.program.playbook, asked.approval
+    async def _granted(
+        self, context: RunContext, asked: _Asked, *, decision: Decision, decided: Entry
+    ) -> Approval | StepRecord:
+        """The grant that covers this very action now, or the step's end where its time is over.
+
+        Otherwise people are asked and Park is raised. A further try of the same request is covered by the grant
+        that its first intent consumed, while the time to execute lasts.
+        """
+        run, playbook, approval = context.run, context.program.playbook, asked.approval
+        requester = run.vars.get("requester") if run.kind is RunKind.UNDO else None
         needed = approvals.requirement(
-            obligations=decision.approvals, step=asked.step, playbook=playbook, requester=None
+            obligations=decision.approvals, step=asked.doing.step, playbook=playbook, requester=requester
         )
         if approval is None:
             raise await self._ask_people(context, asked, needed=needed, decision=decision, entries=(decided,))
@@ -153,6 +207,16 @@ class Actor:
             over = approval.model_copy(update={"state": state})
             writes = (UpdateApproval(approval=over, expect=approval.state, expect_votes=len(approval.votes)),)
             entries = (decided, approvals.closed_entry(context.scribe, over))
+            if state is ApprovalState.EXPIRED:
+                return await end(
+                    context,
+                    asked.record,
+                    StepState.DENIED,
+                    code="approval_expired",
+                    error=_words(over),
+                    writes=writes,
+                    entries=entries,
+                )
         raise await self._ask_people(context, asked, needed=needed, decision=decision, entries=entries, writes=writes)
 
     async def _ask_people(
@@ -194,21 +258,63 @@ class Actor:
         deadline = until_of(record)
         assert deadline is not None
         look = ActionStep(use=step.verify.use).model_copy(update={"with_": step.verify.with_ or step.with_})
-        looks = sum(1 for path in context.records if path.startswith(f"{record.path}.verify["))
+        looks = sum(1 for path in context.records if _LOOK.fullmatch(path.removeprefix(f"{record.path}.verify")))
         last = context.records.get(f"{record.path}.verify[{looks - 1}]")
-        if last is None or (last.state is not StepState.WAITING and not _confirmed(step, last)):
-            last = await self.perform(context, look, path=f"{record.path}.verify[{looks}]", scope=scope)
-        elif last.state is StepState.WAITING:
-            last = await self.perform(context, look, path=last.path, scope=scope)
-        if _confirmed(step, last):
+        if last is not None and last.finished_at is not None:
+            again = last.finished_at + step.verify.every
+            if context.now() < min(again, deadline):  # woken by another branch
+                raise Park(min(again, deadline))
+        path = last.path if last is not None and last.finished_at is None else f"{record.path}.verify[{looks}]"
+        last = await self.perform(context, look, path=path, scope=scope)
+        if _shows(step, last):
             return await end(context, record, StepState.SUCCEEDED, result=record.result)
         if context.now() >= deadline:
             why = f"{step.verify.use} did not show {step.verify.until!r} in time; it last said {last.result!r}"
             return await end(context, record, StepState.FAILED, code="not_verified", error=why, result=record.result)
-        raise Park(context.now() + step.verify.every)
+        raise Park(min(context.now() + step.verify.every, deadline))
+
+    async def _find_out(
+        self, context: RunContext, step: ActionStep, *, record: StepRecord, attempt: Attempt
+    ) -> StepRecord:
+        """Read back whether an action of unknown outcome happened, with several looks; else a person must say.
+
+        A look is an action of its own: decided, intended, journalled, stopped by the kill switch. It carries the
+        action's own idempotency key, by which some products find what was sent.
+        """
+        attempt = context.last_try(record.path) or attempt  # as it stands now
+        doubted = attempt.request
+        why = attempt.error or "no answer came"
+        offer = self._catalogue.resolve(f"{doubted.instance}.{doubted.verb}")
+        use = f"{doubted.instance}.{offer.spec.verify}" if offer is not None else ""
+        reader = self._catalogue.resolve(use)
+        if reader is None or doubted.effect is not Effect.VERIFIABLE:
+            await undetermined(context, record, f"{why}; it cannot be read back")
+        number = record.data.get("look", 0)
+        path = f"{record.path}.readback[{number}]"
+
+        def build() -> ActionRequest:
+            params, key = doubted.params, doubted.idempotency_key
+            return request_for(context, self._connectors, offer=reader, params=params, path=path, key=key)
+
+        look = context.records.get(path)
+        if look is None or look.finished_at is None:
+            doing = _Doing(step=ActionStep(use=use), scope=_NO_SCOPE, build=build, doubted=doubted)
+            look = await self._to_outcome(context, doing, look or fresh(context, doing.step, path))
+        if look.ok and look.result is not None:
+            return await complete(context, step, record=record, attempt=attempt, result=look.result)
+        if number + 1 == len(LOOKS):
+            last = look.error or "nothing shows that it happened"
+            await undetermined(context, record, f"{why}; read back {number + 1} times: {last}")
+        due = context.now() + LOOKS[number + 1]
+        await context.save(record=waiting(record, phase="readback", until=until(due), look=number + 1))
+        raise Park(due)
 
 
-def _confirmed(step: ActionStep, look: StepRecord) -> bool:
+_LOOK = re.compile(r"\[\d+\]")
+_NO_SCOPE = Scope(alert=None, run={}, vars={})
+
+
+def _shows(step: ActionStep, look: StepRecord) -> bool:
     assert step.verify is not None
     if not look.ok:
         return False
@@ -223,7 +329,9 @@ def _words(approval: Approval) -> str:
         denials = [vote for vote in approval.votes if vote.decision != "grant"]
         said = "; ".join(f"{vote.approver}: {vote.reason or 'no reason given'}" for vote in denials)
         return f"denied by {said}"
-    return f"approval {approval.id} is {approval.state.value}: nobody granted it in time"
+    if approval.execute_by is not None:
+        return f"approval {approval.id} was granted, but its time to execute passed before the action could be sent"
+    return f"approval {approval.id} is {approval.state.value}: it was not granted in time"
 
 
 def _decided(context: RunContext, path: str, question: PolicyInput, decision: Decision) -> Entry:

@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import hashlib
+import json
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
 from datetime import datetime
@@ -12,7 +14,6 @@ from soar.errors import ExpressionError
 from soar.expr.compile import compile_expression
 from soar.library.index import checks
 from soar.model.alert import Alert, DeadLetter, Outcome, Record
-from soar.model.base import digest
 from soar.model.entry import Entry, EntryType
 from soar.model.playbook import Dedupe, DedupeMode, Playbook, Trigger
 from soar.model.run import Run, RunKind, RunState, StepRecord, StepState
@@ -58,7 +59,8 @@ class _Batch:
 
     known: port.Known
     coordinates: set[str] = field(default_factory=set)
-    uids: dict[tuple[str, str], tuple[str, str]] = field(default_factory=dict)
+    uids: dict[tuple[str, str], str] = field(default_factory=dict)
+    contents: dict[tuple[str, str, str], str] = field(default_factory=dict)
     windows: dict[str, port.Window] = field(default_factory=dict)
     ended_waits: set[tuple[str, str]] = field(default_factory=set)
     writes: list[port.Write] = field(default_factory=list)
@@ -108,18 +110,19 @@ class Admission:
 
     def _admit(self, batch: _Batch, candidate: Candidate, coordinates: str) -> None:
         alert = candidate.alert
-        uid = (alert.source, alert.uid)
-        earlier = batch.uids.get(uid) or batch.known.uids.get(uid)
+        uid, content = (alert.source, alert.uid), (alert.source, alert.uid, candidate.content)
+        namesake = batch.known.uids.get(uid) or batch.uids.get(uid)
         # The same name with other content is a conflict, not a repeat: an attacker who knew an id could
-        # otherwise send it first and hide the real alert.
-        repeat = earlier is not None and earlier[1] == candidate.content
+        # otherwise send it first and hide the real alert. Either content counts once.
+        repeat = batch.known.repeats.get(content) or batch.contents.get(content)
         matches: list[port.AlertMatch] = []
-        if not repeat:
-            batch.uids[uid] = (alert.id, candidate.content)
+        if repeat is None:
+            batch.uids.setdefault(uid, alert.id)
+            batch.contents[content] = alert.id
             matches = [self._match(batch, candidate, playbook) for playbook in candidate.playbooks]
             self._end_waits(batch, candidate)
         outcome = Outcome.DUPLICATE if repeat else _strongest(matches)
-        relation = {} if earlier is None else {"repeat_of" if repeat else "conflicts_with": earlier[0]}
+        relation = {"repeat_of": repeat} if repeat else {"conflicts_with": namesake} if namesake else {}
         entry = self._scribe.entry(
             EntryType.ALERT_ADMITTED,
             alert.id,
@@ -243,13 +246,18 @@ def window_key(playbook: Playbook, document: Mapping[str, Any]) -> str:
     """The dedupe window that an alert falls into: playbook and values of its key."""
     assert playbook.dedupe is not None
     values = [_value(source, document) for source in playbook.dedupe.key]
-    return f"{playbook.id}:{digest(values)}"
+    return f"{playbook.id}:{content_digest(values)}"
 
 
 def lock_key(playbook: Playbook, document: Mapping[str, Any]) -> str | None:
     """The value whose runs go one at a time; none where the alert has no such value."""
     value = None if playbook.lock is None else _value(playbook.lock, document)
-    return None if value is None else digest(value)
+    return None if value is None else content_digest(value)
+
+
+def content_digest(value: Any) -> str:
+    """Names a value from an alert. Not RFC 8785, which refuses the 64-bit integers that some products send."""
+    return hashlib.sha256(json.dumps(value, sort_keys=True, separators=(",", ":")).encode()).hexdigest()
 
 
 def _value(source: str, document: Mapping[str, Any]) -> Any:

@@ -2,12 +2,14 @@
 
 from __future__ import annotations
 
+import math
 import secrets
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from datetime import datetime, timedelta
+from types import MappingProxyType
 
 from soar.engine.scribe import Scribe
-from soar.errors import NotAllowedError, NotFoundError, StateConflictError
+from soar.errors import InputError, NotAllowedError, NotFoundError, StateConflictError
 from soar.model.action import ActionRequest
 from soar.model.approval import Approval, ApprovalState, Person, Requirement, Vote
 from soar.model.base import to_rfc3339
@@ -15,6 +17,8 @@ from soar.model.decision import ApprovalObligation, GroupQuorum
 from soar.model.entry import Entry, EntryType
 from soar.model.playbook import ActionStep, Playbook
 from soar.store.port import Fact, SignalRun, Store, UpdateApproval
+
+Answer = str | float | bool | None
 
 DECIDE_WITHIN = timedelta(minutes=30)
 EXECUTE_WITHIN = timedelta(minutes=15)
@@ -41,7 +45,10 @@ def requirement(
     for quorum in groups:
         quorums[quorum.group] = max(quorum.min, quorums.get(quorum.group, 0))
     names = {"requester": requester, "playbook_author": playbook.author}
-    excluded: set[str] = {word for obligation in obligations for word in obligation.exclude} or set(names)
+    # Policy may lift the exclusion; where only the playbook asks, its author cannot.
+    excluded: set[str] = {word for obligation in obligations for word in obligation.exclude}
+    if not obligations:
+        excluded = set(names)
     ttls = [o.ttl for o in obligations if o.ttl] + ([step.approval.expires] if step.approval else [])
     execution = [o.execution_ttl for o in obligations if o.execution_ttl]
     return Requirement(
@@ -136,13 +143,16 @@ class ApprovalDesk:
         digest: str,
         method: str,
         reason: str | None = None,
-        answer: str | float | bool | None = None,
+        answer: Answer = None,
     ) -> Approval:
         """Record one person's grant or denial of what has this digest.
 
         Raises NotFoundError, NotAllowedError (not in a group that is asked, excluded, voted already, no reason
-        where one is needed) and StateConflictError (closed, expired, superseded, or another vote came first).
+        where one is needed), InputError (no such decision, or an answer that the question does not take) and
+        StateConflictError (closed, expired, superseded, or another vote came first).
         """
+        if decision not in _DECISIONS:
+            raise InputError(f"{decision!r} is no decision; it is grant or deny")
         approval = await self._store.approval(approval_id)
         if approval is None:
             raise NotFoundError(f"no approval {approval_id}; `soar approvals list` shows what waits")
@@ -151,6 +161,8 @@ class ApprovalDesk:
             raise NotAllowedError(f"{person!r} is not among the configured people, so cannot decide")
         now = self._scribe.clock.now()
         _check_vote(approval, who=who, digest=digest, reason=reason, now=now)
+        if decision == "grant":
+            _check_answer(approval, answer)
         vote = Vote(
             approver=who.name,
             groups=who.groups,
@@ -219,8 +231,31 @@ def _check_vote(approval: Approval, *, who: Person, digest: str, reason: str | N
         raise NotAllowedError(f"{who.name} asked for this or wrote the playbook, so cannot decide on it")
     if any(vote.approver == who.name for vote in approval.votes):
         raise NotAllowedError(f"{who.name} has already decided on {approval.id}")
-    if approval.requirement.reason_required and not reason:
+    if approval.requirement.reason_required and not (reason and reason.strip()):
         raise NotAllowedError(f"approval {approval.id} needs a reason; give one with --reason")
+
+
+_DECISIONS = frozenset({"grant", "deny"})
+_TYPES: Mapping[str, type | tuple[type, ...]] = MappingProxyType(
+    {"text": str, "choice": str, "number": (int, float), "boolean": bool}
+)
+
+
+def _check_answer(approval: Approval, answer: Answer) -> None:
+    """A question takes an answer of its type; anything else takes none. Raises InputError."""
+    wanted = approval.binding.get("answer")
+    if wanted is None:
+        if answer is not None:
+            raise InputError(f"approval {approval.id} asks for consent, not for an answer")
+        return
+    fits = isinstance(answer, _TYPES[wanted]) and isinstance(answer, bool) == (wanted == "boolean")
+    if isinstance(answer, float) and not math.isfinite(answer):
+        fits = False
+    if not fits:
+        raise InputError(f"{approval.id} takes a {wanted} as its answer, not {answer!r}")
+    options = approval.binding.get("options") or ()
+    if options and answer not in options:
+        raise InputError(f"{answer!r} is none of the options of {approval.id}: {', '.join(options)}")
 
 
 def _after(approval: Approval, vote: Vote) -> Approval:

@@ -10,6 +10,7 @@ from typing import Any
 from soar.engine.programs import Program
 from soar.engine.recorder import Recorder
 from soar.engine.scribe import Data, Scribe
+from soar.errors import StoreError
 from soar.model.action import Attempt
 from soar.model.alert import Alert
 from soar.model.entry import Entry, EntryType
@@ -92,7 +93,8 @@ class RunContext:
     attempts: dict[str, list[Attempt]]
     recorder: Recorder
     scribe: Scribe
-    _notes: list[Entry] = field(default_factory=list)
+    shadow: bool = False  # nothing but reads is sent: this playbook says so, or one that called it
+    _notes: list[tuple[StepRecord, Entry]] = field(default_factory=list)
 
     @property
     def lease(self) -> Lease:
@@ -109,20 +111,38 @@ class RunContext:
         """An entry of this run."""
         return self.scribe.entry(kind, subject, run_id=self.run.id, payload=payload, data=data)
 
+    def last_try(self, path: str) -> Attempt | None:
+        """The latest attempt of a step, if there was one."""
+        tries = self.attempts.get(path)
+        return tries[-1] if tries else None
+
+    def know(self, attempt: Attempt) -> None:
+        """Keep in memory what was recorded of an attempt."""
+        tries = self.attempts.setdefault(attempt.path, [])
+        tries[attempt.number - 1 :] = [attempt]
+
     def note(self, record: StepRecord) -> None:
-        """Remember a result that replay would find again by itself; it is written with the next fact."""
+        """Remember a result that replay would find again by itself; it is written with the next fact, once."""
         if record.path not in self.records:
             self.records[record.path] = record
-            self._notes.append(self.step_entry(record))
+            self._notes.append((record, self.step_entry(record)))
 
     async def save(self, *writes: Write, entries: tuple[Entry, ...] = (), record: StepRecord | None = None) -> None:
-        """Record a fact of this run: what was noted, `entries` in order, then `record` as a step's state."""
+        """Record a fact of this run: what was noted, `entries` in order, then `record` as a step's state.
+
+        Raises the StoreError that refused it; nothing of it is written then, and what was noted waits on.
+        """
         notes, self._notes = self._notes, []
-        all_writes, all_entries = writes, (*notes, *entries)
+        all_writes = (*(PutStep(record=noted) for noted, _ in notes), *writes)
+        all_entries = (*(entry for _, entry in notes), *entries)
         if record is not None:
-            all_writes = (*writes, PutStep(record=record))
+            all_writes = (*all_writes, PutStep(record=record))
             all_entries = (*all_entries, self.step_entry(record))
-        await self.recorder.record(Fact(writes=all_writes, entries=all_entries, lease=self.lease))
+        try:
+            await self.recorder.record(Fact(writes=all_writes, entries=all_entries, lease=self.lease))
+        except StoreError:
+            self._notes = notes + self._notes
+            raise
         if record is not None:
             self.records[record.path] = record
 

@@ -3,12 +3,13 @@
 from __future__ import annotations
 
 from soar.engine.scribe import Data, Scribe
-from soar.engine.undo import undo_by_hand
+from soar.engine.steps import HAPPENED, moved, waiting
+from soar.engine.undo import Done, undo_by_hand
 from soar.errors import InputError, NotFoundError, StateConflictError
 from soar.model.action import AttemptState
 from soar.model.entry import Entry, EntryType
-from soar.model.run import Run, RunKind, RunState, StepState
-from soar.store.port import Fact, MoveAttempt, PutStep, ReopenRun, RequestCancel, SetControl, Store, Write
+from soar.model.run import Run, RunKind, RunState, StepRecord, StepState
+from soar.store.port import Fact, PutStep, ReopenRun, RequestCancel, SetControl, Store, Write
 
 HALT = "halt"
 _REOPENABLE = frozenset({RunState.FAILED, RunState.DENIED})
@@ -21,6 +22,7 @@ class Control:
     def __init__(self, *, store: Store, scribe: Scribe, person: str) -> None:
         self._store = store
         self._scribe = scribe.acting_as(f"person:{person}")
+        self._person = person
 
     async def cancel(self, run_id: str, *, reason: str) -> None:
         """Ask for a run's end; what it has sent stays sent. Raises NotFoundError, StateConflictError."""
@@ -29,7 +31,7 @@ class Control:
         await self._commit(Fact(writes=(RequestCancel(run_id=run.id),), entries=(told,)))
 
     async def retry(self, run_id: str, *, reason: str) -> list[str]:
-        """Do the failed and denied steps of a run again; returns their paths.
+        """Do the failed and denied steps of a run again, with all that followed from them; returns their paths.
 
         Raises StateConflictError for a run that is not failed or denied.
         """
@@ -37,61 +39,74 @@ class Control:
         if run.state not in _REOPENABLE:
             raise StateConflictError(f"run {run.id} is {run.state}; only failed and denied runs are retried")
         steps = await self._store.steps(run.id)
-        forget = tuple(sorted(path for path, record in steps.items() if record.state in _AGAIN))
-        told = self._told(EntryType.RUN_RETRIED, run, reason, data={"steps": len(forget)})
+        again = sorted(path for path, record in steps.items() if record.state in _AGAIN)
+        beneath = ("on_error.", *(f"{path}." for path in again))  # their looks and what handled their failure
+        forget = tuple(path for path in sorted(steps) if path in again or path.startswith(beneath))
+        told = self._told(EntryType.RUN_RETRIED, run, reason, data={"steps": len(again)})
         reopen = ReopenRun(run_id=run.id, expect=run.state, forget=forget)
         await self._commit(Fact(writes=(reopen,), entries=(told,)))
-        return list(forget)
+        return again
 
-    async def resolve(self, run_id: str, *, happened: bool, reason: str) -> list[str]:
-        """Say whether the actions of unknown outcome happened; the run goes on from there.
+    async def resolve(self, run_id: str, *, happened: bool, reason: str, path: str | None = None) -> list[str]:
+        """Say whether the actions of unknown outcome, or the one at `path`, happened; the run goes on from there.
 
-        Raises StateConflictError for a run that does not need review.
+        What happened is then verified and taken back in time as if its answer had come. Raises
+        StateConflictError for a run that does not need review, InputError where nothing at `path` is unknown.
         """
         run = await self._run(run_id)
         if run.state is not RunState.NEEDS_REVIEW:
             raise StateConflictError(f"run {run.id} is {run.state}; only a run that needs review is resolved")
-        steps = [s for s in (await self._store.steps(run.id)).values() if s.state is StepState.UNKNOWN]
-        now = self._scribe.clock.now()
+        steps = {
+            step.path: step
+            for step in (await self._store.steps(run.id)).values()
+            if step.state is StepState.UNKNOWN and path in {None, step.path}
+        }
+        if path is not None and not steps:
+            raise InputError(f"run {run.id} has no action of unknown outcome at {path!r}")
         writes: list[Write] = []
+        entries = [self._told(EntryType.RUN_RESOLVED, run, reason, data={"happened": happened})]
         for attempt in await self._store.attempts(run.id):
-            if attempt.state is AttemptState.UNKNOWN and attempt.path in {step.path for step in steps}:
-                to = AttemptState.SUCCEEDED if happened else AttemptState.FAILED
-                writes.append(
-                    MoveAttempt(
-                        run_id=run.id,
-                        path=attempt.path,
-                        number=attempt.number,
-                        expect=attempt.state,
-                        to=to,
-                        at=now,
-                        error_code=None if happened else "did_not_happen",
-                    )
-                )
-        state = StepState.SUCCEEDED if happened else StepState.FAILED
-        for step in steps:
-            record = step.model_copy(
-                update={
-                    "state": state,
-                    "finished_at": now,
-                    "error_code": None if happened else "did_not_happen",
-                    "error": None if happened else f"a person says it did not happen: {reason}",
-                }
-            )
-            writes.append(PutStep(record=record))
+            if attempt.state is AttemptState.UNKNOWN and attempt.path in steps:
+                state = AttemptState.SUCCEEDED if happened else AttemptState.FAILED
+                code = None if happened else "did_not_happen"
+                error = None if happened else reason
+                _, move, told = moved(self._scribe, attempt, state, code=code, error=error)
+                writes.append(move)
+                entries.append(told)
+        writes += [PutStep(record=self._resolved(step, happened=happened, reason=reason)) for step in steps.values()]
         writes.append(ReopenRun(run_id=run.id, expect=run.state, forget=()))
-        told = self._told(EntryType.RUN_RESOLVED, run, reason, data={"happened": happened})
-        await self._commit(Fact(writes=tuple(writes), entries=(told,)))
-        return [step.path for step in steps]
+        await self._commit(Fact(writes=tuple(writes), entries=tuple(entries)))
+        return list(steps)
+
+    def _resolved(self, step: StepRecord, *, happened: bool, reason: str) -> StepRecord:
+        if happened:
+            return waiting(step, phase=HAPPENED).model_copy(update={"error_code": None, "error": None})
+        return step.model_copy(
+            update={
+                "state": StepState.FAILED,
+                "finished_at": self._scribe.clock.now(),
+                "error_code": "did_not_happen",
+                "error": f"a person says it did not happen: {reason}",
+            }
+        )
 
     async def undo(self, run_id: str, *, path: str | None = None) -> list[str]:
-        """Take back what a run did, last first; returns the undo runs. Raises InputError if nothing can be."""
+        """Take back what a run did, last first; returns the undo runs.
+
+        Raises InputError where nothing is left that can be.
+        """
         run = await self._run(run_id)
         if run.kind is RunKind.UNDO:
             raise InputError(f"run {run.id} is itself an undo; start the playbook again instead")
-        fact = undo_by_hand(run, await self._store.attempts(run.id), self._scribe, path=path)
+        attempts = await self._store.attempts(run.id)
+        earlier: list[Run] = []
+        for at in {attempt.path for attempt in attempts}:
+            children = await self._store.runs(parent=(run.id, at))
+            earlier += [child for child in children if child.kind is RunKind.UNDO]
+        done = Done(run=run, attempts=attempts, steps=await self._store.steps(run.id), earlier=earlier)
+        fact, names = undo_by_hand(done, self._scribe, path=path, person=self._person)
         await self._commit(fact)
-        return [entry.subject for entry in fact.entries if entry.type is EntryType.RUN_CREATED]
+        return names
 
     async def halt(self, *, reason: str) -> None:
         """Stop every outgoing action, on all workers, from the next intent on."""

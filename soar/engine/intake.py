@@ -3,17 +3,20 @@
 from __future__ import annotations
 
 import asyncio
-import hashlib
-import json
 from collections.abc import Callable, Sequence
 from datetime import timedelta
-from typing import Any, Protocol
+from typing import Protocol
 
-from soar.engine.admission import Admission, Admitted, Candidate, Consumed, window_key
+import structlog
+
+from soar.engine.admission import Admission, Admitted, Candidate, Consumed, content_digest, window_key
 from soar.engine.scribe import Scribe
+from soar.errors import StoreError, StoreUnavailableError
 from soar.library.index import TriggerIndex
 from soar.model.alert import Alert, DeadLetter, Record
 from soar.store.port import AdmissionKeys, Fact, Known, Store
+
+log = structlog.get_logger(__name__)
 
 REPEAT_WINDOW = timedelta(hours=24)
 """How long the same alert id with the same content counts as a repeat of the producer's."""
@@ -55,6 +58,12 @@ class Intake:
         for record in records:
             consumed.append(self._consume(record, index))
             await asyncio.sleep(0)  # heartbeats of other tasks go on while a large batch is read
+        admitted = await self._admit(consumed)
+        self._admitted()
+        return admitted
+
+    async def _admit(self, consumed: Sequence[Consumed]) -> list[Admitted]:
+        """One transaction for all; where the store refuses it, one for each, so that one record stops no other."""
         admission = Admission(scribe=self._scribe, now=self._scribe.clock.now())
         admitted: list[Admitted] = []
 
@@ -63,9 +72,29 @@ class Intake:
             admitted[:] = results
             return fact
 
-        await self._store.admit(self._keys(consumed), decide)
-        self._admitted()
+        try:
+            await self._store.admit(self._keys(consumed), decide)
+        except StoreUnavailableError:
+            raise
+        except StoreError as refusal:
+            if len(consumed) > 1:
+                return [done for one in consumed for done in await self._admit([one])]
+            if not consumed[0].candidates:
+                raise
+            log.warning("intake.refused", coordinates=consumed[0].record.coordinates, why=str(refusal))
+            return await self._admit([self._buried(consumed[0], refusal)])
         return admitted
+
+    def _buried(self, refused: Consumed, refusal: StoreError) -> Consumed:
+        """What the store cannot hold as alerts is kept as it came, with the reason."""
+        letter = DeadLetter(
+            id=self._scribe.ids.new("deadletter"),
+            record=refused.record,
+            code="not_storable",
+            reason=str(refusal).encode(errors="replace").decode(),
+            at=self._scribe.clock.now(),
+        )
+        return Consumed(record=refused.record, letters=(*refused.letters, letter))
 
     def _consume(self, record: Record, index: TriggerIndex) -> Consumed:
         candidates, letters = [], []
@@ -78,7 +107,7 @@ class Intake:
                 Candidate(
                     alert=item,
                     document=document,
-                    content=_content(item.raw),
+                    content=content_digest(item.raw),
                     playbooks=tuple(index.match(document)),
                 )
             )
@@ -89,15 +118,10 @@ class Intake:
         candidates = [candidate for item in consumed for candidate in item.candidates]
         return AdmissionKeys(
             coordinates=frozenset(item.record.coordinates for item in consumed),
-            uids=frozenset((c.alert.source, c.alert.uid) for c in candidates),
+            uids=frozenset((c.alert.source, c.alert.uid, c.content) for c in candidates),
             uids_since=now - REPEAT_WINDOW,
             windows=frozenset(
                 window_key(playbook, c.document) for c in candidates for playbook in c.playbooks if playbook.dedupe
             ),
             now=now,
         )
-
-
-def _content(raw: dict[str, Any]) -> str:
-    """Names a payload's content. Not RFC 8785, which refuses the 64-bit integers that some products send."""
-    return hashlib.sha256(json.dumps(raw, sort_keys=True, separators=(",", ":")).encode()).hexdigest()

@@ -8,6 +8,7 @@ compute are computed again: they see nothing but recorded values, so they find t
 from __future__ import annotations
 
 import asyncio
+import json
 from collections.abc import Awaitable, Callable, Sequence
 from dataclasses import dataclass
 from datetime import datetime
@@ -122,15 +123,15 @@ class Interpreter:
 
     async def _parallel(self, context: RunContext, step: ParallelStep, path: str, scope: Scope) -> StepRecord:
         scopes = [scope.branch() for _ in step.parallel]
-        await _together(
-            [
-                self._block(context, [branch], prefix=f"{path}.{index}.", scope=scopes[index])
-                for index, branch in enumerate(step.parallel)
-            ]
-        )
-        for inner in scopes:  # in the order of the file, whatever order they ended in
-            scope.steps.update(inner.steps)
-            scope.vars.update(inner.vars)
+        try:
+            await _together(
+                [
+                    self._block(context, [branch], prefix=f"{path}.{index}.", scope=scopes[index])
+                    for index, branch in enumerate(step.parallel)
+                ]
+            )
+        finally:  # also where one failed: what handles that may need what the others found
+            _merge(scope, scopes)
         return _computed(context, step, path, StepState.SUCCEEDED)
 
     async def _foreach(self, context: RunContext, step: ForeachStep, path: str, scope: Scope) -> StepRecord:
@@ -139,14 +140,21 @@ class Interpreter:
             what = f"{len(elements)} elements" if isinstance(elements, list) else type(elements).__name__
             error = f"foreach {step.foreach!r} gives {what}; it takes a list of at most {step.limit} (limit)"
             return _computed(context, step, path, StepState.FAILED, code="foreach", error=error)
-        gate = asyncio.Semaphore(step.concurrency)
         scopes = [scope.branch({step.as_: element, "index": i}) for i, element in enumerate(elements)]
+        todo = iter(range(len(elements)))
 
-        async def one(index: int) -> None:
-            async with gate:
-                await self._block(context, step.do, prefix=f"{path}.do[{index}].", scope=scopes[index])
+        async def lane() -> None:
+            """One element after the other. A round that parks keeps its lane; one that fails stops no other."""
+            for index in todo:
+                try:
+                    await self._block(context, step.do, prefix=f"{path}.do[{index}].", scope=scopes[index])
+                except StepFailed as failed:
+                    failures[index] = failed
 
-        await _together([one(index) for index in range(len(elements))])
+        failures: dict[int, StepFailed] = {}
+        await _together([lane() for _ in range(min(step.concurrency, len(elements)))])
+        if failures:
+            raise failures[min(failures)]  # whichever lane met it, replay finds the same
         results = [{name: s.steps[name] for name in s.steps if name not in scope.steps} for s in scopes]
         return _computed(context, step, path, StepState.SUCCEEDED, result=results)
 
@@ -171,6 +179,17 @@ async def _together(branches: Sequence[Awaitable[None]]) -> None:
                 raise end
 
 
+def _merge(scope: Scope, branches: Sequence[Scope]) -> None:
+    """What branches found, in the order of the file, whatever order they ended in; a later one wins.
+
+    Only what a branch set itself counts: its copy of what was there before must not undo what another set.
+    """
+    before = dict(scope.vars)
+    for inner in branches:
+        scope.steps.update(inner.steps)
+        scope.vars.update({k: v for k, v in inner.vars.items() if k not in before or v is not before[k]})
+
+
 def _earliest(moments: Sequence[datetime | None]) -> datetime | None:
     return min((moment for moment in moments if moment is not None), default=None)
 
@@ -188,12 +207,8 @@ def _branch(step: IfStep | SwitchStep, scope: Scope) -> tuple[str, tuple[Step, .
         assert step.if_ is not None
         return ("then", step.then) if _true(step.if_, scope) else ("else", step.else_)
     value = compile_expression(step.switch).evaluate(scope.names())
-    name = {True: "true", False: "false", None: "null"}.get(value, str(value)) if _plain(value) else ""
+    name = value if isinstance(value, str) else json.dumps(value)
     return (f"case[{name}]", step.cases[name]) if name in step.cases else ("default", step.default)
-
-
-def _plain(value: Any) -> bool:
-    return value is None or isinstance(value, str | int | float | bool)
 
 
 def _computed(

@@ -23,8 +23,9 @@ class Program:
         self._templates: dict[int, tuple[Any, Template]] = {}
 
     def render(self, value: Any, names: dict[str, Any]) -> Any:
-        """Render a value of this playbook; raises ExpressionError."""
-        # Keyed by identity; the value is kept beside its template, so that no other can take its identity.
+        """Render a value that stands in this playbook, never one made for the occasion; raises ExpressionError."""
+        # Keyed by identity: the values of a playbook are few and never change. The value is kept beside its
+        # template, so that no other can take its identity.
         known = self._templates.get(id(value))
         if known is None:
             known = self._templates[id(value)] = (value, compile_template(value))

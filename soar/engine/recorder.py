@@ -5,8 +5,12 @@ from __future__ import annotations
 import asyncio
 import contextlib
 
+import structlog
+
 from soar.errors import StoreError, StoreUnavailableError
 from soar.store.port import Fact, Store
+
+log = structlog.get_logger(__name__)
 
 _MAX_BATCH = 500
 
@@ -62,3 +66,7 @@ class Recorder:
             return await self._store.commit(facts)
         except StoreUnavailableError as failure:
             return [failure] * len(facts)
+        except Exception as bug:
+            # Whoever waits must hear of it: a recorder that died would let every run wait for ever.
+            log.exception("recorder.bug", facts=len(facts))
+            return [StoreUnavailableError(f"nothing was written: {type(bug).__name__}: {bug}")] * len(facts)

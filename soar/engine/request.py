@@ -12,7 +12,6 @@ from soar.errors import InputError, PlaybookError
 from soar.model.action import ActionRequest, ActionResult, Risk, Target
 from soar.model.approval import Vote
 from soar.model.catalogue import Catalogue, Offer
-from soar.model.playbook import Mode
 from soar.policy.input import (
     ActionFacts,
     ActorFacts,
@@ -54,20 +53,33 @@ class Connectors(Protocol):
 
 
 def build_request(
-    context: RunContext, connectors: Connectors, *, use: str, params: Any, path: str, scope: Scope
+    context: RunContext,
+    connectors: Connectors,
+    catalogue: Catalogue,
+    *,
+    use: str,
+    params: Any,
+    path: str,
+    scope: Scope,
 ) -> ActionRequest:
     """Render and validate; raises PlaybookError or another InputError for what cannot be sent."""
-    offer = connectors.catalogue().resolve(use)
+    offer = catalogue.resolve(use)
     if offer is None:
-        raise PlaybookError(f"use: {connectors.catalogue().why_not(use)}")
+        raise PlaybookError(f"use: {catalogue.why_not(use)}")
     rendered = context.program.render(params, scope.names())
     return request_for(context, connectors, offer=offer, params=rendered, path=path)
 
 
 def request_for(
-    context: RunContext, connectors: Connectors, *, offer: Offer, params: dict[str, Any], path: str
+    context: RunContext,
+    connectors: Connectors,
+    *,
+    offer: Offer,
+    params: dict[str, Any],
+    path: str,
+    key: str | None = None,
 ) -> ActionRequest:
-    """The request for one offered action with these values."""
+    """The request for one offered action with these values; `key` where it is not to have its step's own."""
     spec = offer.spec
     ready = connectors.prepare(offer.instance, spec.verb, params)
     request = ActionRequest(
@@ -84,7 +96,7 @@ def request_for(
         undo=spec.undo,
         params=ready,
         targets=connectors.targets(offer.instance, spec.verb, ready),
-        idempotency_key=idempotency_key(context.run.id, path),
+        idempotency_key=key or idempotency_key(context.run.id, path),
     )
     try:
         _ = request.digest
@@ -114,7 +126,7 @@ async def policy_input(
     run, playbook, alert = context.run, context.program.playbook, context.alert
     return PolicyInput(
         phase="execute" if votes else "plan",
-        mode="shadow" if playbook.mode is Mode.SHADOW else "enforce",
+        mode="shadow" if context.shadow else "enforce",
         action=ActionFacts.of(request, capability=capability),
         alert=AlertFacts.of(alert),
         playbook=PlaybookFacts(id=playbook.id, sha256=playbook.digest, author=playbook.author),
@@ -136,8 +148,9 @@ async def _counters(context: RunContext, store: Store, request: ActionRequest) -
     targets = [f"{target.type}:{target.id}" for target in request.targets]
     keys = [connector, playbook, *(f"target:{target}" for target in targets)]
     now = context.now()
-    hour = await store.action_counts(keys, now - timedelta(hours=1))
-    day = await store.action_counts(keys, now - timedelta(days=1))
+    itself = (context.run.id, request.path)  # an earlier try of it is no other action
+    hour = await store.action_counts(keys, now - timedelta(hours=1), besides=itself)
+    day = await store.action_counts(keys, now - timedelta(days=1), besides=itself)
 
     def count(key: str) -> Count:
         return Count(hour=hour[key], day=day[key])

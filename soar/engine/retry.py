@@ -17,18 +17,22 @@ _WORDS = {
 }
 
 
-def next_try(retry: Retry, failure: ConnectorError, *, attempt: Attempt, now: datetime) -> datetime | None:
-    """The instant of the next try, or None where there is none.
+LONGEST = timedelta(days=1)
+"""The other side may ask for a wait of this length; a longer one is not believed."""
+
+
+def next_try(retry: Retry, failure: ConnectorError, *, attempt: Attempt, tried: int, now: datetime) -> datetime | None:
+    """The instant of the next try after `tried` of them, or None where there is none.
 
     The wait doubles from `backoff.from` to `backoff.to`, takes up to half off by jitter, and is never shorter
     than the other side asked for. Jitter is drawn from the attempt's key, so that replay finds the same.
     """
     repeatable = failure.retryable or isinstance(failure, OutcomeUnknownError)
-    if not repeatable or _WORDS.get(failure.code) not in retry.on or attempt.number >= retry.attempts:
+    if not repeatable or _WORDS.get(failure.code) not in retry.on or tried >= retry.attempts:
         return None
-    longest = min(retry.backoff.from_ * 2 ** (attempt.number - 1), retry.backoff.to)
+    longest = min(retry.backoff.from_ * 2 ** (tried - 1), retry.backoff.to)
     seed = hashlib.sha256(f"{attempt.request.idempotency_key}\n{attempt.number}".encode()).digest()
     wait: timedelta = longest * (1 - seed[0] / 512)
     if isinstance(failure, RateLimitedError) and failure.retry_after_seconds is not None:
-        wait = max(wait, timedelta(seconds=failure.retry_after_seconds))
+        wait = max(wait, min(timedelta(seconds=min(failure.retry_after_seconds, 1e8)), LONGEST))
     return now + wait

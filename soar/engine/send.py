@@ -1,91 +1,63 @@
-"""Intent, call, outcome; and finding out what an unknown outcome was."""
+"""Intent, call, outcome."""
 
 from __future__ import annotations
 
 from dataclasses import dataclass
 from datetime import timedelta
-from typing import NoReturn
 
 import structlog
 
 from soar.connector.base import Call
-from soar.engine.context import Park, RunContext, Scope, Undetermined
+from soar.engine.context import Park, RunContext
+from soar.engine.doubt import REPEATABLE, mark_unknown, undetermined
 from soar.engine.request import Connectors
 from soar.engine.retry import next_try
 from soar.engine.steps import end, moved, until, wait, waiting
-from soar.engine.undo import schedule_undo, undo_delay
-from soar.errors import ConnectorError, HaltedError, OutcomeUnknownError
+from soar.engine.undo import Undo, schedule_undo
+from soar.errors import ConnectorError, HaltedError, NotSentError, OutcomeUnknownError
 from soar.model.action import ActionRequest, ActionResult, Attempt, AttemptState, Effect
 from soar.model.approval import Approval, ApprovalState
-from soar.model.decision import Decision
 from soar.model.entry import Entry, EntryType
 from soar.model.playbook import ActionStep
 from soar.model.run import StepRecord, StepState
-from soar.store.port import InsertAttempt, UpdateApproval, Write
+from soar.store.port import InsertAttempt, PutStep, UpdateApproval, Write
 
 log = structlog.get_logger(__name__)
 
-CALL_SECONDS = 30.0
-HALT_PAUSE = timedelta(seconds=2)
-_REPEATABLE = frozenset({Effect.READ, Effect.IDEMPOTENT, Effect.KEYED})
+CALL_SECONDS = 20.0
+"""A call's deadline, counted from its intent: shorter than what is left of a lease that is renewed in time."""
+SEND_WITHIN = timedelta(seconds=10)
+"""An intent that became durable later than this is not sent: the lease may be another's by now."""
+HALT_PAUSE = timedelta(seconds=5)
 
 
 @dataclass(frozen=True, kw_only=True)
 class Allowed:
     """An action that policy, and people where they were asked, allow."""
 
-    step: ActionStep
     request: ActionRequest
     record: StepRecord
-    decision: Decision
     decided: Entry
     approval: Approval | None
-    scope: Scope
+    undo: Undo | None
 
 
+@dataclass(frozen=True, kw_only=True)
 class Sender:
     """Makes calls. No call without a durable intent; no blind repeat of what may have happened."""
 
-    def __init__(self, connectors: Connectors) -> None:
-        self._connectors = connectors
+    connectors: Connectors
 
-    async def send(self, context: RunContext, allowed: Allowed) -> StepRecord:
-        """Record the intent, make the call, record the outcome.
+    async def intend(self, context: RunContext, allowed: Allowed) -> tuple[Attempt, StepRecord]:
+        """Make the intent durable; raises Park while the kill switch is set.
 
-        Returns the step's record: final, or waiting in phase `verify`. Raises Park and Undetermined.
+        The approval is consumed and the way to take it back is noted in the same fact.
         """
-        attempt = await self._intend(context, allowed)
-        # If we crash from here on, the intent says that the call may have been made.
-        try:
-            result = await self._connectors.invoke(attempt.request, _call(context, attempt.request, allowed.step))
-        except ConnectorError as failure:
-            return await self._failed(context, allowed, attempt=attempt, failure=failure)
-        return await self._succeeded(context, allowed, attempt=attempt, result=result)
-
-    async def settle_last(self, context: RunContext, step: ActionStep, record: StepRecord) -> StepRecord | None:
-        """Look at the last try before making another; None where another may be made.
-
-        An intent without an outcome, found under a new lease, is a call that may have been made.
-        """
-        tries = context.attempts.get(record.path)
-        if not tries or tries[-1].state not in {AttemptState.INTENDED, AttemptState.UNKNOWN}:
-            return None
-        attempt = tries[-1]
-        if attempt.state is AttemptState.INTENDED:
-            why = "the worker ended between intent and outcome"
-            attempt = await _mark_unknown(context, attempt, why)
-        if attempt.request.effect in _REPEATABLE and attempt.number < step.retry.attempts:
-            return None
-        return await self._find_out(context, record, attempt=attempt)
-
-    async def _intend(self, context: RunContext, allowed: Allowed) -> Attempt:
-        """Make the intent durable; raises Park while the kill switch is set."""
-        request, approval = allowed.request, allowed.approval
-        tries = context.attempts.setdefault(request.path, [])
+        request, approval, record = allowed.request, allowed.approval, allowed.record
         attempt = Attempt(
             run_id=context.run.id,
             path=request.path,
-            number=len(tries) + 1,
+            number=len(context.attempts.get(request.path, ())) + 1,
             state=AttemptState.INTENDED,
             request=request,
             epoch=context.run.epoch,
@@ -101,88 +73,117 @@ class Sender:
                     EntryType.APPROVAL_CONSUMED, approval.id, data={"digest": approval.digest, "path": request.path}
                 )
             )
+        if allowed.undo is not None:
+            record = waiting(record, phase="sent", undo=allowed.undo.as_json())
+            writes.append(PutStep(record=record))
         entries.append(_intent_entry(context, attempt))
         try:
             await context.save(*writes, entries=tuple(entries))
         except HaltedError as halted:
             park = await wait(context, allowed.record, phase="halted", pause=HALT_PAUSE, why=str(halted))
             raise park from halted
-        tries.append(attempt)
-        return attempt
+        context.know(attempt)
+        context.records[record.path] = record
+        return attempt, record
 
-    async def _succeeded(
-        self, context: RunContext, allowed: Allowed, *, attempt: Attempt, result: ActionResult
-    ) -> StepRecord:
-        step = allowed.step
-        move, told = moved(context, attempt, AttemptState.SUCCEEDED, result=result.value)
-        writes: tuple[Write, ...] = (move,)
-        entries: tuple[Entry, ...] = (told,)
-        after = undo_delay(step, allowed.decision)
-        if after is not None:
-            undo = schedule_undo(context, step, request=attempt.request, after=after, scope=allowed.scope)
-            writes, entries = (*writes, *undo.writes), (*entries, *undo.entries)
-        if step.verify is None:
-            return await end(
-                context, allowed.record, StepState.SUCCEEDED, result=result.value, writes=writes, entries=entries
-            )
-        deadline = context.now() + step.verify.within
-        record = waiting(allowed.record, phase="verify", until=until(deadline))
-        record = record.model_copy(update={"result": result.value})
-        await context.save(*writes, entries=entries, record=record)
-        return record
+    async def send(
+        self,
+        context: RunContext,
+        step: ActionStep,
+        *,
+        record: StepRecord,
+        attempt: Attempt,
+        doubted: ActionRequest | None = None,
+    ) -> StepRecord | None:
+        """Make the call and record the outcome; None where it is not known and may not be repeated.
+
+        Returns the step's record: final, or waiting in phase `verify`. A read-back of what is `doubted` has as its
+        result what that action gives, or None where nothing shows it. Raises Park and Undetermined.
+        """
+        # If we crash from here on, the intent says that the call may have been made.
+        call = _call(attempt, step)
+        try:
+            _check_fresh(context, attempt)
+            if doubted is None:
+                found: ActionResult | None = await self.connectors.invoke(attempt.request, call)
+            else:
+                found = await self.connectors.read_back(doubted, call)
+        except ConnectorError as failure:
+            return await self._failed(context, step, record=record, attempt=attempt, failure=failure)
+        result = found.value if found is not None else None
+        return await complete(context, step, record=record, attempt=attempt, result=result)
 
     async def _failed(
-        self, context: RunContext, allowed: Allowed, *, attempt: Attempt, failure: ConnectorError
-    ) -> StepRecord:
-        log.info("action.failed", run=context.run.id, path=attempt.path, code=failure.code, error=str(failure))
-        record = allowed.record
-        unknown = isinstance(failure, OutcomeUnknownError)
-        if unknown and attempt.request.effect not in _REPEATABLE:
-            attempt = await _mark_unknown(context, attempt, str(failure))
-            return await self._find_out(context, record, attempt=attempt)
+        self, context: RunContext, step: ActionStep, *, record: StepRecord, attempt: Attempt, failure: ConnectorError
+    ) -> StepRecord | None:
+        request, words = attempt.request, str(failure)
+        log.info("action.failed", run=context.run.id, path=attempt.path, code=failure.code, error=words)
+        unknown = isinstance(failure, OutcomeUnknownError) and request.effect is not Effect.READ
+        if unknown and request.effect not in REPEATABLE:
+            await mark_unknown(context, attempt, words)
+            return None
         state = AttemptState.UNKNOWN if unknown else AttemptState.FAILED
-        move, told = moved(context, attempt, state, code=failure.code, error=str(failure))
-        context.attempts[attempt.path][-1] = attempt.model_copy(update={"state": state})
-        wake_at = next_try(allowed.step.retry, failure, attempt=attempt, now=context.now())
+        after, move, told = moved(context.scribe, attempt, state, code=failure.code, error=words)
+        # Tries of this round alone: a person who retries a step grants it a new one.
+        tried = sum(1 for one in context.attempts[attempt.path] if one.intended_at >= record.started_at)
+        wake_at = next_try(step.retry, failure, attempt=attempt, tried=max(tried, 1), now=context.now())
         if wake_at is not None:
-            again = waiting(record, phase="retry", until=until(wake_at), why=str(failure))
+            again = waiting(record, phase="retry", until=until(wake_at), why=words)
             await context.save(move, entries=(told,), record=again)
+            context.know(after)
             raise Park(wake_at)
         if unknown:
-            await context.save(move, entries=(told,))
-            await _undetermined(context, record, str(failure))
-        return await end(
-            context,
-            record,
-            StepState.FAILED,
-            code=failure.code,
-            error=str(failure),
-            writes=(move,),
-            entries=(told,),
+            await undetermined(context, record, words, writes=(move,), entries=(told,))
+        ended = await end(
+            context, record, StepState.FAILED, code=failure.code, error=words, writes=(move,), entries=(told,)
         )
-
-    async def _find_out(self, context: RunContext, record: StepRecord, *, attempt: Attempt) -> StepRecord:
-        """Read back what can be read back; only a confirmation counts, absence may be a delay."""
-        request = attempt.request
-        if request.effect is not Effect.VERIFIABLE:
-            await _undetermined(context, record, "its outcome is not known and cannot be read back")
-        try:
-            seen = await self._connectors.read_back(request, _call(context, request, None))
-        except ConnectorError as failure:
-            await _undetermined(context, record, f"its outcome is not known, and reading back failed: {failure}")
-        if seen is None:
-            await _undetermined(context, record, "its outcome is not known, and reading back did not find it")
-        move, told = moved(context, attempt, AttemptState.SUCCEEDED, result=seen.value)
-        return await end(context, record, StepState.SUCCEEDED, result=seen.value, writes=(move,), entries=(told,))
+        context.know(after)
+        return ended
 
 
-def _call(context: RunContext, request: ActionRequest, step: ActionStep | None) -> Call:
-    timeout = step.timeout if step and step.timeout else timedelta(seconds=CALL_SECONDS)
+async def complete(
+    context: RunContext,
+    step: ActionStep,
+    *,
+    record: StepRecord,
+    attempt: Attempt,
+    result: dict[str, object] | None,
+) -> StepRecord:
+    """Record that an action happened, in one fact with the run that will take it back.
+
+    Returns the step's record: final, or waiting in phase `verify`.
+    """
+    writes: tuple[Write, ...] = ()
+    entries: tuple[Entry, ...] = ()
+    if attempt.state is not AttemptState.SUCCEEDED:  # else a person said so
+        attempt, move, told = moved(context.scribe, attempt, AttemptState.SUCCEEDED, result=result)
+        writes, entries = (move,), (told,)
+    if "undo" in record.data:
+        undo = schedule_undo(context, Undo.from_json(record.data["undo"]), path=attempt.path)
+        writes, entries = (*writes, *undo.writes), (*entries, *undo.entries)
+    if step.verify is None:
+        record = await end(context, record, StepState.SUCCEEDED, result=result, writes=writes, entries=entries)
+    else:
+        deadline = context.now() + step.verify.within
+        record = waiting(record, phase="verify", until=until(deadline)).model_copy(update={"result": result})
+        await context.save(*writes, entries=entries, record=record)
+    context.know(attempt)
+    return record
+
+
+def _check_fresh(context: RunContext, attempt: Attempt) -> None:
+    late = context.now() - attempt.intended_at
+    if late > SEND_WITHIN:
+        raise NotSentError(f"recording the intent took {late.total_seconds():.0f} s, so nothing was sent")
+
+
+def _call(attempt: Attempt, step: ActionStep) -> Call:
+    request = attempt.request
     return Call(
         idempotency_key=request.idempotency_key,
-        run_id=context.run.id,
+        run_id=request.run_id,
         path=request.path,
-        deadline=context.now() + timeout,
+        deadline=attempt.intended_at + (step.timeout or timedelta(seconds=CALL_SECONDS)),
     )
 
 
@@ -200,19 +201,3 @@ def _intent_entry(context: RunContext, attempt: Attempt) -> Entry:
             "epoch": context.run.epoch,
         },
     )
-
-
-async def _mark_unknown(context: RunContext, attempt: Attempt, why: str) -> Attempt:
-    move, told = moved(context, attempt, AttemptState.UNKNOWN, code="outcome_unknown", error=why)
-    await context.save(move, entries=(told,))
-    attempt = attempt.model_copy(update={"state": AttemptState.UNKNOWN})
-    context.attempts[attempt.path][-1] = attempt
-    return attempt
-
-
-async def _undetermined(context: RunContext, record: StepRecord, why: str) -> NoReturn:
-    """Unknown is called unknown; raises Undetermined."""
-    await context.save(
-        record=record.model_copy(update={"state": StepState.UNKNOWN, "error_code": "outcome_unknown", "error": why})
-    )
-    raise Undetermined(record.path, why)

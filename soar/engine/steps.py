@@ -6,13 +6,19 @@ from datetime import datetime, timedelta
 from typing import Any
 
 from soar.engine.context import Park, RunContext
-from soar.engine.scribe import Data
+from soar.engine.scribe import Data, Scribe
 from soar.model.action import Attempt, AttemptState
 from soar.model.base import from_rfc3339, to_rfc3339
 from soar.model.entry import Entry, EntryType
 from soar.model.playbook import BaseStep
 from soar.model.run import StepRecord, StepState
 from soar.store.port import MoveAttempt, Write
+
+_KEPT = ("approval_id", "undo")
+"""What a step's notes keep through all phases: who was asked, and how what it does is taken back."""
+
+HAPPENED = "happened"
+"""The phase of a step of which a person said that it happened: it is sent no more, only finished."""
 
 
 def fresh(context: RunContext, step: BaseStep, path: str) -> StepRecord:
@@ -28,8 +34,8 @@ def fresh(context: RunContext, step: BaseStep, path: str) -> StepRecord:
 
 
 def waiting(record: StepRecord, *, phase: str, **data: Any) -> StepRecord:
-    """The record of a step that waits: for what, and the interpreter's own notes; an approval stays known."""
-    kept = {key: record.data[key] for key in ("approval_id",) if key in record.data}
+    """The record of a step that waits: for what, and the interpreter's own notes."""
+    kept = {key: record.data[key] for key in _KEPT if key in record.data}
     return record.model_copy(update={"state": StepState.WAITING, "data": {**kept, "phase": phase, **data}})
 
 
@@ -84,16 +90,17 @@ async def end(  # noqa: PLR0913 - all by keyword
 
 
 def moved(
-    context: RunContext,
+    scribe: Scribe,
     attempt: Attempt,
     state: AttemptState,
     *,
     result: dict[str, Any] | None = None,
     code: str | None = None,
     error: str | None = None,
-) -> tuple[MoveAttempt, Entry]:
-    """An attempt's outcome, as write and entry."""
-    now = context.now()
+) -> tuple[Attempt, MoveAttempt, Entry]:
+    """An attempt's outcome: as it stands then, as write and as entry."""
+    now = scribe.clock.now()
+    after = attempt.model_copy(update={"state": state, "finished_at": now, "error_code": code, "error": error})
     move = MoveAttempt(
         run_id=attempt.run_id,
         path=attempt.path,
@@ -112,4 +119,7 @@ def moved(
     }
     if code:
         data["code"] = code
-    return move, context.entry(EntryType.ACTION_OUTCOME, attempt.path, payload=payload or None, data=data)
+    told = scribe.entry(
+        EntryType.ACTION_OUTCOME, attempt.path, run_id=attempt.run_id, payload=payload or None, data=data
+    )
+    return after, move, told

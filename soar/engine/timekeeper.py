@@ -10,7 +10,7 @@ import structlog
 from soar.engine.approvals import expire
 from soar.engine.recorder import Recorder
 from soar.engine.scribe import Scribe
-from soar.errors import StateConflictError, StoreUnavailableError
+from soar.errors import StoreError, StoreUnavailableError
 from soar.journal.checkpoint import Checkpoint, sign_checkpoint
 from soar.journal.merkle import Frontier
 from soar.journal.note import Signer
@@ -61,7 +61,9 @@ class Timekeeper:
     async def _record(self, fact: Fact) -> None:
         try:
             await self._recorder.record(fact)
-        except StateConflictError as lost:
+        except StoreUnavailableError:
+            raise
+        except StoreError as lost:
             log.info("timekeeper.too_late", why=str(lost))  # somebody else was first, and that is fine
 
 

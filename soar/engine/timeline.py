@@ -22,6 +22,8 @@ from soar.model.duration import format_duration
 from soar.model.entry import EntryType
 from soar.store.port import EntryRow
 
+_ALWAYS_NEW = frozenset({"nonce", "expires"})  # of a binding
+_SAID_BY_PEOPLE = frozenset({"approval_denied", "approval_expired", "approval_cancelled"})
 _READBACK = re.compile(r"\.verify\[\d+\]$")
 
 
@@ -53,7 +55,8 @@ def timeline(rows: Iterable[EntryRow]) -> list[Line]:
     for row in rows:
         fact = _Fact.of(row)
         line = _TELLERS.get(fact.type, _anything)(fact, seen)
-        seen.last[fact.subject] = (fact.type, fact.word)
+        if fact.word:
+            seen.last[fact.subject] = (fact.type, fact.word)
         if line is None:
             continue
         last = lines[-1] if lines else None
@@ -112,6 +115,8 @@ class _Seen:
 
     last: dict[str, tuple[str, str]] = field(default_factory=dict)  # subject -> type and word of its last entry
     asked: dict[str, tuple[str, bool]] = field(default_factory=dict)  # approval -> step, whether it is a question
+    bound: dict[str, Mapping[str, Any]] = field(default_factory=dict)  # step -> what people were shown last
+    revision: str = ""  # of policy, as told last
     ended: set[str] = field(default_factory=set)  # ends of steps, told once
 
     def told(self, fact: _Fact) -> bool:
@@ -145,12 +150,14 @@ def _created(fact: _Fact, _: _Seen) -> Line:
     return fact.line(text, path="", notes=[f"playbook digest {short_digest(data.get('playbook_digest'))}"])
 
 
-def _decided(fact: _Fact, _: _Seen) -> Line | None:
+def _decided(fact: _Fact, seen: _Seen) -> Line | None:
     decision, question = fact.payload.get("decision", {}), fact.payload.get("input", {})
     action = question.get("action", {})
     call = f"{action['connector']}.{action['verb']} {brief(action.get('params', {}))}" if action else "the action"
     again = "checked again before sending: " if question.get("phase") == "execute" else ""
-    revision = f"(revision {short_digest(fact.data.get('revision'))})"
+    revision = short_digest(fact.data.get("revision"))
+    by = f"policy {revision}" if fact.word != "allow" or revision != seen.revision else "policy"
+    seen.revision = revision
     why = [f"{reason['msg']} [{reason['code']}]" for reason in decision.get("reasons", ())]
     why += [f"warning: {warning}" for warning in decision.get("warnings", ())]
     obligations = decision.get("obligations", ())
@@ -159,11 +166,11 @@ def _decided(fact: _Fact, _: _Seen) -> Line | None:
         case "allow" if _READBACK.search(fact.subject):
             return None
         case "allow":
-            return fact.line(f"{again}policy allows {call} {revision}", notes=why)
+            return fact.line(f"{again}{by} allows {call}", notes=why)
         case "deny":
-            return fact.line(f"{again}policy denies {call} {revision}", Tone.BAD, notes=why)
+            return fact.line(f"{again}{by} denies {call}", Tone.BAD, notes=why)
     groups = [group for each in obligations if each["type"] == "approval" for group in each["groups"]]
-    return fact.line(f"{again}policy wants the consent of {quorums(groups)} to {call} {revision}", Tone.WAIT, notes=why)
+    return fact.line(f"{again}{by} wants the consent of {quorums(groups)} to {call}", Tone.WAIT, notes=why)
 
 
 def _asked(fact: _Fact, seen: _Seen) -> Line:
@@ -175,8 +182,12 @@ def _asked(fact: _Fact, seen: _Seen) -> Line:
     people = quorums(groups) if groups else "people"
     until = f", until {moment(binding['expires'])}" if binding else ""
     text = f"asks {people}: {question}{until}" if question else f"asks {people} for consent{until}"
-    digest = short_digest(fact.data.get("digest"))
-    return fact.line(text, Tone.WAIT, path=path, notes=[f"{fact.subject}, digest {digest}"])
+    notes = [f"{fact.subject}, digest {short_digest(fact.data.get('digest'))}"]
+    before = seen.bound.get(path, {})
+    changed = [name for name in before if name not in _ALWAYS_NEW and before[name] != binding.get(name)]
+    notes += [f"changed since people were asked before: {', '.join(changed)}"] if changed else []
+    seen.bound[path] = binding
+    return fact.line(text, Tone.WAIT, path=path, notes=notes)
 
 
 def _voted(fact: _Fact, seen: _Seen) -> Line:
@@ -238,7 +249,7 @@ def _waiting(fact: _Fact, _: _Seen) -> Line | None:
 def _finished(fact: _Fact, seen: _Seen) -> Line | None:
     before, code = seen.last.get(fact.subject), fact.data.get("code")
     called = before == (EntryType.ACTION_OUTCOME, fact.word) and fact.word != "unknown"
-    refused = before == (EntryType.POLICY_DECIDED, "deny") and code == "policy_denied"
+    refused = code in _SAID_BY_PEOPLE or (before == (EntryType.POLICY_DECIDED, "deny") and code == "policy_denied")
     if seen.told(fact) or called or refused:
         return None
     match fact.word:

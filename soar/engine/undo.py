@@ -2,74 +2,137 @@
 
 from __future__ import annotations
 
+import json
+from collections.abc import Mapping, Sequence
+from dataclasses import asdict, dataclass
 from datetime import timedelta
 from typing import Any
 
 from soar.engine.admission import run_created
 from soar.engine.context import RunContext, Scope
-from soar.engine.scribe import Scribe
+from soar.engine.scribe import Data, Scribe
 from soar.errors import InputError
 from soar.model.action import ActionRequest, Attempt, AttemptState
 from soar.model.decision import Decision, ExpireObligation
-from soar.model.entry import EntryType
+from soar.model.entry import Entry, EntryType
 from soar.model.playbook import ActionStep, Playbook
-from soar.model.run import Run, RunKind, RunState
-from soar.store.port import Fact, InsertRun
+from soar.model.run import Run, RunKind, RunState, StepRecord
+from soar.store.port import Fact, InsertRun, SignalRun, Write
 
 
-def undo_delay(step: ActionStep, decision: Decision) -> timedelta | None:
-    """After what time it is taken back by itself: the shortest that playbook or policy asks for."""
+@dataclass(frozen=True, kw_only=True)
+class Undo:
+    """How an action is taken back, and after what time by itself: settled before it is sent, noted with the intent."""
+
+    use: str
+    params: dict[str, Any]
+    after_seconds: float | None
+
+    def as_json(self) -> dict[str, Any]:
+        """As a step's notes keep it."""
+        return asdict(self)
+
+    @classmethod
+    def from_json(cls, noted: Mapping[str, Any]) -> Undo:
+        """The inverse of `as_json`."""
+        return cls(**noted)
+
+
+def plan_undo(
+    context: RunContext, step: ActionStep, *, request: ActionRequest, decision: Decision, scope: Scope
+) -> Undo | None:
+    """As the playbook says, else as the connector does where policy wants it; the shortest time counts.
+
+    None where neither wants anything, or nothing takes it back. Raises ExpressionError where the playbook's own
+    params for it cannot be rendered.
+    """
     spans = [o.after for o in decision.obligations if isinstance(o, ExpireObligation)]
     if step.undo is not None and step.undo.after is not None:
         spans.append(step.undo.after)
-    return min(spans, default=None)
+    after_seconds = min(spans).total_seconds() if spans else None
+    if step.undo is not None:
+        params = context.program.render(step.undo.with_, scope.names()) if step.undo.with_ else request.params
+        return Undo(use=step.undo.use, params=params, after_seconds=after_seconds)
+    return _connectors_own(request, after_seconds) if spans else None
 
 
-def schedule_undo(
-    context: RunContext, step: ActionStep, *, request: ActionRequest, after: timedelta, scope: Scope
-) -> Fact:
-    """The run that will take back what `request` did; part of the fact that records its success.
+def _connectors_own(request: ActionRequest, after_seconds: float | None = None) -> Undo | None:
+    if request.undo is None:
+        return None
+    return Undo(use=f"{request.instance}.{request.undo}", params=request.params, after_seconds=after_seconds)
 
-    An action that cannot be taken back schedules nothing.
-    """
-    use, params = _how(context, step, request, scope)
-    if use is None:
+
+def schedule_undo(context: RunContext, undo: Undo, *, path: str) -> Fact:
+    """The run that will take it back by itself, if it is; part of the fact that records its success."""
+    if undo.after_seconds is None:
         return Fact()
-    wake_at = context.now() + after
-    run = undo_run(context.run, scribe=context.scribe, path=request.path, use=use, params=params)
+    run = undo_run(context.run, scribe=context.scribe, path=path, undo=undo)
+    wake_at = context.now() + timedelta(seconds=undo.after_seconds)
     run = run.model_copy(update={"state": RunState.WAITING, "wake_at": wake_at})
     told = context.entry(
         EntryType.UNDO_SCHEDULED,
-        request.path,
-        data={"run": run.id, "use": use, "after_seconds": int(after.total_seconds())},
+        path,
+        data={"run": run.id, "use": undo.use, "after_seconds": int(undo.after_seconds)},
     )
     return Fact(writes=(InsertRun(run=run),), entries=(told, run_created(context.scribe, run)))
 
 
-def undo_by_hand(run: Run, attempts: list[Attempt], scribe: Scribe, *, path: str | None) -> Fact:
-    """Runs that take back, last done first, every action of a run that declares how (or the one at `path`)."""
-    facts = []
-    for attempt in sorted(attempts, key=lambda a: a.intended_at, reverse=True):
-        request = attempt.request
-        if attempt.state is not AttemptState.SUCCEEDED or request.undo is None or path not in {None, request.path}:
+@dataclass(frozen=True, kw_only=True)
+class Done:
+    """What a run did and what was taken back of it so far, as a person finds it."""
+
+    run: Run
+    attempts: Sequence[Attempt]
+    steps: Mapping[str, StepRecord]
+    earlier: Sequence[Run]  # its undo runs
+
+    def can_undo(self, path: str | None) -> list[tuple[str, Undo]]:
+        """What succeeded and can be taken back, last done first: all of it or the step at `path`."""
+        found: dict[str, Undo] = {}
+        for attempt in sorted(self.attempts, key=lambda a: a.intended_at, reverse=True):
+            request = attempt.request
+            if attempt.state is not AttemptState.SUCCEEDED or path not in {None, request.path}:
+                continue
+            noted = self.steps[request.path].data.get("undo") if request.path in self.steps else None
+            undo = Undo.from_json(noted) if noted else _connectors_own(request)
+            if undo is not None:
+                found.setdefault(request.path, undo)
+        return list(found.items())
+
+
+def undo_by_hand(done: Done, scribe: Scribe, *, path: str | None, person: str) -> tuple[Fact, list[str]]:
+    """Take back what a run did, last done first, or the step at `path`; names the undo runs.
+
+    An undo run that waits for its time is told that it has come; what is taken back already, or about to be, is
+    left alone. Raises InputError where nothing is left.
+    """
+    fact, names = Fact(), []
+    earlier = {run.parent_path: run for run in done.earlier if run.state not in _CAME_TO_NOTHING}
+    for at, undo in done.can_undo(path):
+        run = earlier.get(at)
+        if run is None:
+            run = undo_run(done.run, scribe=scribe, path=at, undo=undo, person=person)
+            write: Write = InsertRun(run=run)
+            created: tuple[Entry, ...] = (run_created(scribe, run),)
+        elif run.state is RunState.WAITING and run.epoch == 0:
+            write, created = SignalRun(run_id=run.id), ()
+        else:
             continue
-        use = f"{request.instance}.{request.undo}"
-        undo = undo_run(run, scribe=scribe, path=request.path, use=use, params=request.params)
-        told = scribe.entry(
-            EntryType.UNDO_SCHEDULED, request.path, run_id=run.id, data={"run": undo.id, "use": use, "after_seconds": 0}
-        )
-        facts.append(Fact(writes=(InsertRun(run=undo),), entries=(told, run_created(scribe, undo))))
-    if not facts:
+        data: Data = {"run": run.id, "use": undo.use, "after_seconds": 0}
+        told = scribe.entry(EntryType.UNDO_SCHEDULED, at, run_id=done.run.id, data=data)
+        fact = Fact(writes=(*fact.writes, write), entries=(*fact.entries, told, *created))
+        names.append(run.id)
+    if not names:
         which = f"at {path!r}" if path else "in it"
-        raise InputError(f"run {run.id} has nothing {which} that succeeded and can be taken back")
-    return Fact(
-        writes=tuple(write for fact in facts for write in fact.writes),
-        entries=tuple(entry for fact in facts for entry in fact.entries),
-    )
+        raise InputError(f"run {done.run.id} has nothing {which} that succeeded, can be taken back, and is not already")
+    return fact, names
 
 
-def undo_run(run: Run, *, scribe: Scribe, path: str, use: str, params: dict[str, Any]) -> Run:
-    """A run that does nothing but this; its values travel in `vars`."""
+_CAME_TO_NOTHING = frozenset({RunState.FAILED, RunState.DENIED, RunState.CANCELLED})
+
+
+def undo_run(run: Run, *, scribe: Scribe, path: str, undo: Undo, person: str | None = None) -> Run:
+    """A run that does nothing but this; its values travel in `vars`, and so does who asked for it."""
     return Run(
         id=scribe.ids.new("run"),
         kind=RunKind.UNDO,
@@ -79,7 +142,7 @@ def undo_run(run: Run, *, scribe: Scribe, path: str, use: str, params: dict[str,
         alert_id=run.alert_id,
         parent_run_id=run.id,
         parent_path=path,
-        vars={"use": use, "params": params},
+        vars={"use": undo.use, "params": undo.params} | ({"requester": person} if person else {}),
         priority=run.priority,
         depth=run.depth,
         created_at=scribe.clock.now(),
@@ -88,15 +151,6 @@ def undo_run(run: Run, *, scribe: Scribe, path: str, use: str, params: dict[str,
 
 def undo_playbook(run: Run, playbook: Playbook) -> Playbook:
     """What an undo run interprets. Values are taken from `vars`, so that none is ever rendered a second time."""
-    params = {name: f"${{{{ vars.params.{name} }}}}" for name in run.vars["params"]}
+    params = {name: f"${{{{ vars.params.{json.dumps(name)} }}}}" for name in run.vars["params"]}
     step = ActionStep.model_validate({"id": "undo", "use": run.vars["use"], "with": params})
     return playbook.model_copy(update={"steps": (step,), "on_error": (), "outputs": {}})
-
-
-def _how(
-    context: RunContext, step: ActionStep, request: ActionRequest, scope: Scope
-) -> tuple[str | None, dict[str, Any]]:
-    if step.undo is not None:
-        params = context.program.render(step.undo.with_, scope.names()) if step.undo.with_ else request.params
-        return step.undo.use, params
-    return (f"{request.instance}.{request.undo}" if request.undo else None), request.params

@@ -6,17 +6,20 @@ import secrets
 from datetime import datetime, timedelta
 from typing import Any
 
+from pydantic import ValidationError
+
 from soar.engine.admission import run_created
 from soar.engine.context import Park, RunContext, Scope
 from soar.engine.programs import Programs
-from soar.engine.steps import end, fresh, hold, until, waiting
+from soar.engine.steps import end, fresh, hold, until, until_of, waiting
 from soar.expr.compile import compile_expression
+from soar.expr.render import compile_template
 from soar.model.approval import Approval, ApprovalState, Requirement
 from soar.model.base import from_rfc3339, to_rfc3339
 from soar.model.entry import EntryType
-from soar.model.playbook import AskStep, CallStep, WaitStep
+from soar.model.playbook import AskStep, CallStep, Trigger, WaitStep
 from soar.model.run import Run, RunKind, RunState, StepRecord, StepState
-from soar.store.port import InsertApproval, InsertRun, Store
+from soar.store.port import InsertApproval, InsertRun, RequestCancel, Store
 
 MAX_DEPTH = 5
 ALERT_WITHIN = timedelta(hours=1)
@@ -46,9 +49,10 @@ class Waits:
         new = fresh(context, step, path)
         now = context.now()
         if step.for_alert is not None:
-            trigger = step.for_alert.model_dump(mode="json", exclude_none=True)
-            # What `match` asks for may come from this run: the same host, the same user.
-            trigger["match"] = context.program.render(trigger.get("match", {}), scope.names())
+            trigger = _trigger(step.for_alert, scope)
+            if trigger is None:
+                why = "wait for_alert: what match asks for is not there, or no text, number or boolean"
+                return await end(context, new, StepState.FAILED, code="wait", error=why)
             moment = now + (step.timeout or ALERT_WITHIN)
             record = waiting(new, phase="alert", until=until(moment), trigger=trigger)
         else:
@@ -79,7 +83,8 @@ class Waits:
 
     async def _begin_ask(self, context: RunContext, step: AskStep, record: StepRecord, scope: Scope) -> None:
         now = context.now()
-        decide_by = now + step.expires
+        expires = min(step.expires, step.timeout or step.expires)
+        decide_by = now + expires
         bound = {
             "question": context.program.render(step.ask, scope.names()),
             "answer": step.answer,
@@ -98,7 +103,7 @@ class Waits:
             state=ApprovalState.PENDING,
             binding=bound,
             digest=Approval.digest_of(bound),
-            requirement=Requirement(groups=step.groups, ttl=step.expires, execution_ttl=step.expires),
+            requirement=Requirement(groups=step.groups, ttl=expires, execution_ttl=expires),
             requested_at=now,
             decide_by=decide_by,
         )
@@ -118,7 +123,20 @@ class Waits:
             return await self._begin_call(context, step, record, scope)
         child = await self._store.run(record.data["run_id"])
         if child is None or not child.final:
-            raise Park
+            due = until_of(record)
+            if due is None or child is None or context.now() < due:
+                raise Park(due)
+            why = f"sub-run {child.id} did not end in time; it is cancelled"
+            cancel = RequestCancel(run_id=child.id)
+            told = context.scribe.entry(
+                EntryType.RUN_CANCEL_REQUESTED,
+                child.id,
+                run_id=child.id,
+                payload={"reason": "its caller's time is over"},
+            )
+            return await end(
+                context, record, StepState.FAILED, code="timeout", error=why, writes=(cancel,), entries=(told,)
+            )
         if child.state is RunState.SUCCEEDED:
             return await end(context, record, StepState.SUCCEEDED, result=child.outputs)
         why = f"sub-run {child.id} ended as {child.state.value}: {child.error or 'no reason recorded'}"
@@ -146,12 +164,24 @@ class Waits:
             depth=run.depth + 1,
             created_at=context.now(),
         )
-        await context.save(
-            InsertRun(run=child),
-            entries=(run_created(context.scribe, child),),
-            record=waiting(record, phase="call", run_id=child.id),
-        )
-        raise Park
+        due = {} if step.timeout is None else {"until": until(context.now() + step.timeout)}
+        record = waiting(record, phase="call", run_id=child.id, **due)
+        await context.save(InsertRun(run=child), entries=(run_created(context.scribe, child),), record=record)
+        raise Park(until_of(record))
+
+
+def _trigger(wanted: Trigger, scope: Scope) -> dict[str, Any] | None:
+    """What to wait for: what `match` names may come from this run, such as the same host. None where it cannot be.
+
+    It is checked here, because intake will apply it to every alert.
+    """
+    trigger = wanted.model_dump(mode="json", exclude_none=True)
+    # Not the program's own cache: this value was made for the occasion.
+    trigger["match"] = compile_template(trigger.get("match", {})).render(scope.names())
+    try:
+        return Trigger.model_validate(trigger).model_dump(mode="json", exclude_none=True)
+    except ValidationError:
+        return None
 
 
 def _instant(source: str, scope: Scope) -> datetime | None:

@@ -7,7 +7,7 @@ from collections.abc import Mapping, Sequence
 from datetime import datetime
 from typing import Any
 
-from soar.model.approval import Approval
+from soar.model.approval import Approval, ApprovalState
 from soar.model.base import from_rfc3339
 
 _BRIEF = 160
@@ -54,6 +54,8 @@ def missing(approval: Approval) -> str:
 
 def awaited(data: Mapping[str, Any], approval: Approval | None = None) -> str:
     """What a waiting step with this `data` waits for, and until when; `approval` is the one that it names."""
+    if approval is not None and approval.state is not ApprovalState.PENDING:
+        return f"a worker to go on with it: {approval.id} is {approval.state}"
     if approval is not None:
         what = "an answer of" if "question" in approval.binding else "the consent of"
         return f"{what} {missing(approval)} until {moment(approval.decide_by)} ({approval.id})"
@@ -68,8 +70,12 @@ def awaited(data: Mapping[str, Any], approval: Approval | None = None) -> str:
             what = f"sub-run {data.get('run_id')}"
         case "approval" | "answer":
             what = f"people ({data.get('approval_id')})"
-        case "policy" | "halted":
-            what = "better times"
+        case "sent":
+            what = "the answer to its call"
+        case "policy":
+            what = "a decision of policy"
+        case "halted":
+            return "actions to be let out again (soar resume)"
         case _:
             what = "its time"
     until = f" until {moment(data['until'])}" if "until" in data else ""

@@ -4,13 +4,13 @@ from __future__ import annotations
 
 import asyncio
 import contextlib
-from dataclasses import dataclass
 from datetime import timedelta
+from functools import partial
 
 import structlog
 
-from soar.engine.approvals import closed_entry
 from soar.engine.context import Park, RunContext, Scope, StepFailed, Stopped, Undetermined
+from soar.engine.ending import CANCELLED, End, end_of, end_of_bug, ending
 from soar.engine.interpreter import Interpreter
 from soar.engine.programs import Program, Programs
 from soar.engine.recorder import Recorder
@@ -20,13 +20,13 @@ from soar.errors import (
     ExpressionError,
     LeaseLostError,
     RunCancelledError,
+    StateConflictError,
     StoreUnavailableError,
 )
-from soar.model.action import Attempt, AttemptState
-from soar.model.approval import ApprovalState
-from soar.model.entry import EntryType
-from soar.model.run import Run, RunKind, RunState, StepState
-from soar.store.port import FinishRun, Lease, ParkRun, SignalRun, Store, UpdateApproval, Write
+from soar.model.action import Attempt
+from soar.model.playbook import Mode
+from soar.model.run import Run, RunKind, RunState
+from soar.store.port import Lease, ParkRun, Store
 
 log = structlog.get_logger(__name__)
 
@@ -34,15 +34,7 @@ LEASE = timedelta(seconds=30)
 RENEW_EVERY_SECONDS = 10.0
 IDLE_POLL_SECONDS = 0.2
 STORE_PAUSE_SECONDS = 1.0
-
-
-@dataclass(frozen=True, kw_only=True)
-class _End:
-    """How a leased run is given back."""
-
-    state: RunState
-    error: str | None = None
-    outputs: dict[str, object] | None = None
+_LOOKS = 5  # so often a run is read anew because somebody else changed what had been read
 
 
 class Worker:
@@ -66,7 +58,8 @@ class Worker:
         self._programs = programs
         self._interpreter = interpreter
         self._concurrency = concurrency
-        self._active: dict[str, tuple[Run, asyncio.Task[None]]] = {}
+        # By lease: a run that was taken from us may come back while we have not yet let go of it.
+        self._active: dict[Lease, asyncio.Task[None]] = {}
         self._bell = asyncio.Event()
         self._stopping = False
 
@@ -79,20 +72,18 @@ class Worker:
         renewal = asyncio.create_task(self._renew(), name=f"{self.name}-renew")
         try:
             while not self._stopping:
-                try:
-                    await self._lease_some()
-                except StoreUnavailableError as failure:
-                    log.warning("worker.store_unavailable", worker=self.name, error=str(failure))
-                    await asyncio.sleep(STORE_PAUSE_SECONDS)
-                    continue
-                self._bell.clear()
+                self._bell.clear()  # before looking: what comes after this line rings again
+                if renewal.done():
+                    await renewal
+                await self._lease_some()
                 with contextlib.suppress(TimeoutError):
                     await asyncio.wait_for(self._bell.wait(), IDLE_POLL_SECONDS)
-            await asyncio.gather(*(task for _, task in self._active.values()), return_exceptions=True)
+            await asyncio.gather(*self._active.values(), return_exceptions=True)
         finally:
-            renewal.cancel()
-            for _, task in self._active.values():
+            unfinished = [renewal, *self._active.values()]
+            for task in unfinished:
                 task.cancel()
+            await asyncio.gather(*unfinished, return_exceptions=True)
 
     def stop(self) -> None:
         """Lease nothing more; what is under way goes on to its next resting place."""
@@ -104,28 +95,35 @@ class Worker:
         if free <= 0:
             return
         until = self._scribe.clock.now() + LEASE
-        for run in await self._store.lease(owner=self.name, until=until, limit=free):
+        try:
+            runs = await self._store.lease(owner=self.name, until=until, limit=free)
+        except StoreUnavailableError as failure:
+            log.warning("worker.store_unavailable", worker=self.name, error=str(failure))
+            await asyncio.sleep(STORE_PAUSE_SECONDS)
+            return
+        for run in runs:
+            lease = Lease(run_id=run.id, epoch=run.epoch)
             task = asyncio.create_task(self._carry(run), name=run.id)
-            self._active[run.id] = (run, task)
-            task.add_done_callback(self._done)
+            self._active[lease] = task
+            task.add_done_callback(partial(self._done, lease))
 
-    def _done(self, task: asyncio.Task[None]) -> None:
-        del self._active[task.get_name()]
+    def _done(self, lease: Lease, _: asyncio.Task[None]) -> None:
+        del self._active[lease]
         self._bell.set()
 
     async def _renew(self) -> None:
         while True:
             await asyncio.sleep(RENEW_EVERY_SECONDS)
-            leases = [Lease(run_id=run.id, epoch=run.epoch) for run, _ in self._active.values()]
+            until = self._scribe.clock.now() + LEASE
             try:
-                lost = await self._store.renew(owner=self.name, leases=leases, until=self._scribe.clock.now() + LEASE)
+                lost = await self._store.renew(owner=self.name, leases=list(self._active), until=until)
             except StoreUnavailableError as failure:
                 log.warning("worker.renew_failed", worker=self.name, error=str(failure))
                 continue
             for lease in lost:
-                if lease.run_id in self._active:
+                if lease in self._active:
                     log.warning("worker.lease_lost", worker=self.name, run=lease.run_id)
-                    self._active[lease.run_id][1].cancel()
+                    self._active[lease].cancel()
 
     async def _carry(self, run: Run) -> None:
         """One leased run to its next resting place.
@@ -133,15 +131,50 @@ class Worker:
         Whatever happens here, no run stays `running` longer than its lease: recovery takes it back.
         """
         try:
-            context = await self._load(run)
-            await self._give_back(context, await self._advance(context))
+            for _ in range(_LOOKS):
+                try:
+                    await self._once(run)
+                except StateConflictError as moved:
+                    log.info("run.looks_again", run=run.id, why=str(moved))
+                else:
+                    return
+            await self._end(run, end_of_bug(StateConflictError("the store keeps refusing what follows")))
         except LeaseLostError:
             log.warning("run.lease_lost", run=run.id, epoch=run.epoch)
         except StoreUnavailableError as failure:
             log.warning("run.store_unavailable", run=run.id, error=str(failure))
+        except Exception:
+            log.exception("run.bug", run=run.id)
+
+    async def _once(self, run: Run) -> None:
+        """Replay what is recorded, go on from there, give back; raises StateConflictError to be asked again."""
+        try:
+            context = await self._load(run)
+            end = await self._advance(context)
+            if isinstance(end, Park):
+                await context.save(ParkRun(run_id=run.id, wake_at=end.wake_at))
+                self._bell.set()
+            else:
+                await self._end(run, end, context)
+        except (LeaseLostError, StoreUnavailableError, StateConflictError):
+            raise
+        except Exception as bug:
+            # A bug must end one run where people see it, not send it through recovery for ever.
+            log.exception("run.bug", run=run.id)
+            await self._end(run, end_of_bug(bug))
+
+    async def _end(self, run: Run, end: End, context: RunContext | None = None) -> None:
+        fact = await ending(self._store, self._scribe, run, end)
+        if context is None:
+            await self._recorder.record(fact)
+        else:
+            await context.save(*fact.writes, entries=fact.entries)
+        self._bell.set()
+        log.info("run.finished", run=run.id, playbook=run.playbook_id, state=end.state.value, error=end.error)
 
     async def _load(self, run: Run) -> RunContext:
         program = await self._programs.get(run.playbook_digest)
+        shadow = await self._in_shadow(run, program)
         if run.kind is RunKind.UNDO:
             program = Program(undo_playbook(run, program.playbook))
         attempts: dict[str, list[Attempt]] = {}
@@ -155,90 +188,31 @@ class Worker:
             attempts=attempts,
             recorder=self._recorder,
             scribe=self._scribe,
+            shadow=shadow,
         )
 
-    async def _advance(self, context: RunContext) -> _End | Park:
+    async def _in_shadow(self, run: Run, program: Program) -> bool:
+        """Whether this playbook, or any that called it, is only watched: a live sub-playbook must not send then."""
+        if program.playbook.mode is Mode.SHADOW:
+            return True
+        if run.kind is not RunKind.CALL or run.parent_run_id is None:
+            return False
+        parent = await self._store.run(run.parent_run_id)
+        return parent is not None and await self._in_shadow(parent, await self._programs.get(parent.playbook_digest))
+
+    async def _advance(self, context: RunContext) -> End | Park:
         run = context.run
         if run.cancel_requested:
-            return _CANCELLED
+            return CANCELLED
         scope = Scope(
             alert=context.alert.model_dump(mode="json") if context.alert else None,
             run={"id": run.id, "playbook": run.playbook_id, "kind": run.kind.value, "depth": run.depth},
             vars=dict(run.vars),
         )
         try:
-            return _End(state=RunState.SUCCEEDED, outputs=await self._interpreter.advance(context, scope))
+            outputs = await self._interpreter.advance(context, scope)
         except Park as park:
             return park
         except (Stopped, Undetermined, StepFailed, RunCancelledError, ExpressionError) as way:
-            return _end_of(way)
-        except (LeaseLostError, StoreUnavailableError):
-            raise
-        except Exception as bug:
-            # A bug must end one run where people see it, not send it through recovery for ever.
-            log.exception("run.bug", run=run.id)
-            return _bug(context, bug)
-
-    async def _give_back(self, context: RunContext, end: _End | Park) -> None:
-        run = context.run
-        if isinstance(end, Park):
-            await context.save(ParkRun(run_id=run.id, wake_at=end.wake_at))
-            self._bell.set()
-            return
-        finish = FinishRun(
-            run_id=run.id,
-            state=end.state,
-            outputs=dict(end.outputs or {}),
-            error=end.error,
-            at=context.now(),
-        )
-        writes: list[Write] = [finish]
-        entries = []
-        if end.state is RunState.CANCELLED:
-            for approval in await self._store.approvals(run_id=run.id):
-                if approval.state in {ApprovalState.PENDING, ApprovalState.GRANTED}:
-                    over = approval.model_copy(update={"state": ApprovalState.CANCELLED})
-                    votes = len(approval.votes)
-                    writes.append(UpdateApproval(approval=over, expect=approval.state, expect_votes=votes))
-                    entries.append(closed_entry(context.scribe, over))
-        if run.kind is RunKind.CALL and run.parent_run_id is not None:
-            writes.append(SignalRun(run_id=run.parent_run_id))
-        payload = {"outputs": end.outputs, "error": end.error}
-        entries.append(
-            context.entry(
-                EntryType.RUN_FINISHED,
-                run.id,
-                payload={key: value for key, value in payload.items() if value} or None,
-                data={"state": end.state.value},
-            )
-        )
-        await context.save(*writes, entries=tuple(entries))
-        log.info("run.finished", run=run.id, playbook=run.playbook_id, state=end.state.value, error=end.error)
-
-
-_CANCELLED = _End(state=RunState.CANCELLED, error="cancelled by a person")
-
-
-def _end_of(way: Exception) -> _End:
-    """How a run ends that did not reach the end of its playbook."""
-    match way:
-        case Stopped():
-            return _End(state=RunState.SUCCEEDED if way.succeeded else RunState.FAILED, error=way.message)
-        case Undetermined():
-            return _End(state=RunState.NEEDS_REVIEW, error=f"{way.path}: {way}")
-        case StepFailed():
-            denied = way.record.state is StepState.DENIED
-            state = RunState.DENIED if denied else RunState.FAILED
-            return _End(state=state, error=f"{way.record.path}: {way}")
-        case RunCancelledError():
-            return _CANCELLED
-        case _:
-            return _End(state=RunState.FAILED, error=f"outputs: {way}")
-
-
-def _bug(context: RunContext, bug: Exception) -> _End:
-    """What was sent and not answered before the bug struck is unknown, and is called so."""
-    tries = [attempt for attempts in context.attempts.values() for attempt in attempts]
-    open_tries = any(attempt.state is AttemptState.INTENDED for attempt in tries)
-    state = RunState.NEEDS_REVIEW if open_tries else RunState.FAILED
-    return _End(state=state, error=f"internal error, please report it: {type(bug).__name__}: {bug}")
+            return end_of(way)
+        return End(state=RunState.SUCCEEDED, outputs=outputs)

@@ -184,7 +184,7 @@ class _Content:
 
     def _lines(self) -> Iterator[tuple[int, bytes, int]]:
         left, line = self.size_bytes, 0
-        while left and (value := self.stream.readline(min(left, MAX_LINE_BYTES))):
+        while value := self.stream.readline(min(left, MAX_LINE_BYTES)):
             size_bytes = len(value)
             rest = value
             while not rest.endswith(b"\n") and (rest := self.stream.readline(min(left - size_bytes, 1 << 20))):

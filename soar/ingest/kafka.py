@@ -78,7 +78,7 @@ class KafkaSource:
                     await self._session(admit, pauses)
                 except KafkaError as failure:
                     servers = self.subscription.bootstrap_servers
-                    self.problem = "no broker answers"
+                    self.problem = f"cannot consume ({type(failure).__name__}); the log says why"
                     seconds = pauses.next()
                     log.warning("kafka.unavailable", servers=servers, error=str(failure), retry_in_seconds=seconds)
                     await self._pause(seconds)
@@ -178,6 +178,9 @@ class KafkaSource:
         Elsewhere `getmany` is never cancelled: that leaves the consumer's fetch counter wrong and turns off its
         stuck-consumer detection. Here the consumer is given up with it.
         """
+        if self._stopping.is_set():  # records that are there already must not outrun it
+            doing.close()
+            raise _StoppedError
         under_way = asyncio.ensure_future(doing)
         stopped = asyncio.ensure_future(self._stopping.wait())
         try:

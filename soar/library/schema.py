@@ -32,7 +32,7 @@ def playbook_schema() -> Schema:
     _wait(types["WaitStep"])
     _dedupe(types["Dedupe"])
     types["Match"] = _match(types["Match"])
-    return {"$schema": "https://json-schema.org/draft/2020-12/schema", "title": "soar playbook", **schema}
+    return {"$schema": "https://json-schema.org/draft/2020-12/schema", **schema, "title": "soar playbook"}
 
 
 def _as_written(node: Any) -> Any:

@@ -97,13 +97,15 @@ class Service:
 
 
 @contextlib.asynccontextmanager
-async def assemble(loaded: Loaded) -> AsyncIterator[Service]:
+async def assemble(
+    loaded: Loaded, *, clock: Clock | None = None, ids: Ids | None = None
+) -> AsyncIterator[Service]:
     """Build and open everything that the configuration names; raises ConfigError and its siblings.
 
     Broken playbooks and mappings are left out with their errors; a broken policy or connector stops the start.
     """
     settings = loaded.settings
-    clock, ids = SystemClock(), UlidSource()
+    clock, ids = clock or SystemClock(), ids or UlidSource()
     registry = build_registry(loaded, clock)
     store = SqliteStore(loaded.path(settings.store.path))
     try:

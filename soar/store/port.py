@@ -140,7 +140,11 @@ class PutStep:
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class InsertAttempt:
-    """An intent. Refused with `HaltedError` while the kill switch is set, in the same transaction."""
+    """An intent.
+
+    Refused in the same transaction: with `HaltedError` while the kill switch is set, with `RunCancelledError`
+    where the run's end was asked for.
+    """
 
     attempt: Attempt
     playbook_id: str
@@ -238,7 +242,7 @@ class AdmissionKeys:
     """What intake must know before it can decide on a batch."""
 
     coordinates: frozenset[str]
-    uids: frozenset[tuple[str, str]]  # (source, uid)
+    uids: frozenset[tuple[str, str, str]]  # (source, uid, content digest)
     uids_since: datetime
     windows: frozenset[str]
     now: datetime
@@ -249,9 +253,10 @@ class Known:
     """What the store knows of those keys, held still until the admission commits."""
 
     coordinates: frozenset[str]
-    uids: Mapping[tuple[str, str], tuple[str, str]]  # -> (alert id, content digest)
+    uids: Mapping[tuple[str, str], str]  # (source, uid) -> id of the first alert of that name
+    repeats: Mapping[tuple[str, str, str], str]  # (source, uid, content) -> id of the first with that content too
     windows: Mapping[str, Window]
-    waits: Sequence[StepRecord] = ()  # open `wait: {for_alert: ...}` steps; `data["trigger"]` says for what
+    waits: Sequence[StepRecord] = ()  # open `wait: {for_alert: ...}` steps of unfinished runs; see `data["trigger"]`
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -309,11 +314,18 @@ class Store(Protocol):
         ...
 
     async def commit(self, facts: Sequence[Fact]) -> list[StoreError | None]:
-        """Make facts durable; one result per fact, None for success. Raises `StoreUnavailableError`: none was."""
+        """Make facts durable, in order; one result per fact, None for success.
+
+        A fact that cannot be written, for whatever reason of its own, is refused alone. Raises
+        `StoreUnavailableError`: none was written.
+        """
         ...
 
     async def admit(self, keys: AdmissionKeys, decide: Callable[[Known], Fact]) -> Fact:
-        """Read what `keys` ask for, let `decide` (pure, quick) say what to write, write it: one transaction."""
+        """Read what `keys` ask for, let `decide` (pure, quick) say what to write, write it: one transaction.
+
+        Raises the StoreError that refused the fact, or `StoreUnavailableError`.
+        """
         ...
 
     async def lease(self, *, owner: str, until: datetime, limit: int) -> list[Run]:
@@ -396,8 +408,14 @@ class Store(Protocol):
         """A switch's value."""
         ...
 
-    async def action_counts(self, keys: Sequence[str], since: datetime) -> dict[str, int]:
-        """How often each key (`target:host:ws-17`, `connector:jira`, `playbook:x`) was acted on since."""
+    async def action_counts(
+        self, keys: Sequence[str], since: datetime, *, besides: tuple[str, str] | None = None
+    ) -> dict[str, int]:
+        """How many actions each key (`target:host:ws-17`, `connector:jira`, `playbook:x`) saw since.
+
+        Only actions that can harm count, each once however often it was tried; `besides` leaves one out by its
+        (run id, path).
+        """
         ...
 
     async def counts(self) -> Counts:

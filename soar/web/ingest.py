@@ -64,7 +64,11 @@ class IngestDoor:
         with self._counted():
             body = await self._body(request)
             delivery = self._ids.new("delivery") if key is None else _keyed(key, body)
-            records = [self._record(source, delivery, line, value, mapping) for line, value in split(body)]
+            now = self._clock.now()
+            records = [
+                Record(source=source, topic=delivery, offset=line, value=value, mapping=mapping, received_at=now)
+                for line, value in split(body)
+            ]
             if not records:
                 raise HTTPException(400, "the body is empty; send one alert at least")
             try:
@@ -113,11 +117,6 @@ class IngestDoor:
             yield
         finally:
             self._under_way -= 1
-
-    def _record(self, source: str, delivery: str, line: int, value: bytes, mapping: str | None) -> Record:
-        return Record(
-            source=source, topic=delivery, offset=line, value=value, mapping=mapping, received_at=self._clock.now()
-        )
 
 
 Split = Callable[[bytes], Iterator[tuple[int, bytes]]]

@@ -67,6 +67,7 @@ CREATE TABLE runs (
     lease_until      TEXT,
     wake_at          TEXT,
     signalled        INTEGER NOT NULL DEFAULT 0,
+    locked           INTEGER NOT NULL DEFAULT 0, -- holds its lock_key, from its first lease until it ends
     cancel_requested INTEGER NOT NULL DEFAULT 0,
     outputs          TEXT NOT NULL,
     error            TEXT,
@@ -162,6 +163,10 @@ CREATE TABLE checkpoints (
     text TEXT NOT NULL
 );
 
+-- REPLACE deletes without firing delete triggers, so it is refused where it begins.
+CREATE TRIGGER entries_are_new BEFORE INSERT ON entries
+    WHEN EXISTS (SELECT 1 FROM entries WHERE idx = NEW.idx OR id = NEW.id)
+    BEGIN SELECT RAISE(ABORT, 'the journal is append-only'); END;
 CREATE TRIGGER entries_are_final BEFORE UPDATE ON entries BEGIN SELECT RAISE(ABORT, 'the journal is append-only'); END;
 CREATE TRIGGER entries_stay BEFORE DELETE ON entries BEGIN SELECT RAISE(ABORT, 'the journal is append-only'); END;
 CREATE TRIGGER checkpoints_are_final BEFORE UPDATE ON checkpoints

@@ -21,7 +21,14 @@ from soar.journal.verify import Report, StoredEntry, verify_log
 
 TABLES = ("entries", "payloads", "tree", "checkpoints")
 GUARDS = frozenset(
-    {"entries_are_final", "entries_stay", "checkpoints_are_final", "checkpoints_stay", "payloads_are_final"}
+    {
+        "entries_are_new",
+        "entries_are_final",
+        "entries_stay",
+        "checkpoints_are_final",
+        "checkpoints_stay",
+        "payloads_are_final",
+    }
 )
 """The triggers that refuse changes; the tree is the proof, they only make an accident loud."""
 

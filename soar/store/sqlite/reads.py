@@ -15,16 +15,24 @@ from soar.model.run import Run, StepRecord
 from soar.store import port
 from soar.store.sqlite.rows import alert_row_of, entry_of, run_of, window_of
 
-# A lock is held by the oldest unfinished run that asks for it, so that runs of one value go in order.
-_UNLOCKED = """(lock_key IS NULL OR NOT EXISTS (
-    SELECT 1 FROM runs AS other WHERE other.lock_key = runs.lock_key AND other.id < runs.id
-    AND other.state IN ('ready', 'running', 'waiting', 'needs_review')))"""
+# A lock is held from a run's first lease until it ends, and goes to the oldest that asks for it. A run that is
+# retried after its end asks anew: another may hold the lock by then, an older or a younger one.
+_UNLOCKED = """(lock_key IS NULL OR locked OR NOT EXISTS (
+    SELECT 1 FROM runs AS other WHERE other.lock_key = runs.lock_key
+    AND other.state IN ('ready', 'running', 'waiting', 'needs_review')
+    AND (other.locked OR (other.id < runs.id AND other.state = 'ready'))))"""
 
 LEASE = f"""
-UPDATE runs SET state = 'running', epoch = epoch + 1, owner = ?, lease_until = ?, signalled = 0, wake_at = NULL
+UPDATE runs SET state = 'running', epoch = epoch + 1, owner = ?, lease_until = ?, signalled = 0, wake_at = NULL,
+    locked = lock_key IS NOT NULL
 WHERE id IN (SELECT id FROM runs WHERE state = 'ready' AND {_UNLOCKED} ORDER BY priority DESC, id LIMIT ?)
 RETURNING *
 """  # noqa: S608 - constants only
+
+_AWAITING = """
+SELECT record FROM steps JOIN runs ON runs.id = run_id
+WHERE awaits_alert = 1 AND runs.state IN ('ready', 'running', 'waiting') AND NOT cancel_requested
+"""
 
 
 def any_ready(db: sqlite3.Connection) -> bool:
@@ -39,24 +47,23 @@ def known(db: sqlite3.Connection, keys: port.AdmissionKeys) -> port.Known:
         key for key in keys.coordinates if db.execute("SELECT 1 FROM records WHERE coordinates = ?", (key,)).fetchone()
     }
     since = to_rfc3339(keys.uids_since)
-    uids = {}
-    for source, uid in keys.uids:
-        row = db.execute(
-            "SELECT id, content FROM alerts WHERE source = ? AND uid = ? AND received_at >= ? "
-            "ORDER BY received_at LIMIT 1",
-            (source, uid, since),
-        ).fetchone()
+    uids, repeats = {}, {}
+    first = "SELECT id FROM alerts WHERE source = ? AND uid = ? AND received_at >= ? {}ORDER BY received_at LIMIT 1"
+    for source, uid, content in keys.uids:
+        row = db.execute(first.format(""), (source, uid, since)).fetchone()
+        if row is None:
+            continue
+        uids[source, uid] = row["id"]
+        row = db.execute(first.format("AND content = ? "), (source, uid, since, content)).fetchone()
         if row is not None:
-            uids[source, uid] = (row["id"], row["content"])
+            repeats[source, uid, content] = row["id"]
     now = to_rfc3339(keys.now)
     rows = (
         db.execute("SELECT * FROM windows WHERE key = ? AND until > ?", (key, now)).fetchone() for key in keys.windows
     )
     windows = {row["key"]: window_of(row) for row in rows if row is not None}
-    waits = [
-        StepRecord.model_validate_json(row[0]) for row in db.execute("SELECT record FROM steps WHERE awaits_alert = 1")
-    ]
-    return port.Known(coordinates=frozenset(coordinates), uids=uids, windows=windows, waits=waits)
+    waits = [StepRecord.model_validate_json(row[0]) for row in db.execute(_AWAITING)]
+    return port.Known(coordinates=frozenset(coordinates), uids=uids, repeats=repeats, windows=windows, waits=waits)
 
 
 def due(db: sqlite3.Connection, now: datetime, limit: int) -> list[Run]:
@@ -159,10 +166,16 @@ def control(db: sqlite3.Connection, key: str) -> str | None:
     return row[0] if row else None
 
 
-def action_counts(db: sqlite3.Connection, keys: Sequence[str], since: datetime) -> dict[str, int]:
-    """How often each key was acted on since."""
-    sql = "SELECT count(*) FROM acted WHERE key = ? AND at >= ?"
-    return {key: db.execute(sql, (key, to_rfc3339(since))).fetchone()[0] for key in keys}
+def action_counts(
+    db: sqlite3.Connection, keys: Sequence[str], since: datetime, besides: tuple[str, str] | None
+) -> dict[str, int]:
+    """How many actions each key saw since."""
+    sql = (
+        "SELECT count(*) FROM (SELECT DISTINCT run_id, path FROM acted WHERE key = ? AND at >= ?) "
+        "WHERE NOT (run_id = ? AND path = ?)"
+    )
+    run_id, path = besides or ("", "")
+    return {key: db.execute(sql, (key, to_rfc3339(since), run_id, path)).fetchone()[0] for key in keys}
 
 
 def counts(db: sqlite3.Connection) -> port.Counts:

@@ -12,7 +12,7 @@ from importlib import resources
 from pathlib import Path
 from typing import Concatenate, ParamSpec, TypeVar
 
-from soar.errors import StoreError, StoreUnavailableError
+from soar.errors import StateConflictError, StoreError, StoreUnavailableError
 from soar.model.action import Attempt
 from soar.model.alert import Alert, DeadLetter, Outcome
 from soar.model.approval import Approval, ApprovalState
@@ -39,6 +39,7 @@ class SqliteStore:
         self._reader = ThreadPoolExecutor(1, thread_name_prefix="store-read")
         self._write_db: sqlite3.Connection | None = None
         self._read_db: sqlite3.Connection | None = None
+        self._closed = False
 
     async def open(self) -> None:
         """Connect and bring the schema up to date; raises `StoreUnavailableError`."""
@@ -61,6 +62,7 @@ class SqliteStore:
     async def close(self) -> None:
         """Finish what is under way and disconnect."""
         loop = asyncio.get_running_loop()
+        self._closed = True
         for pool, db in ((self._writer, self._write_db), (self._reader, self._read_db)):
             if db is not None:
                 await loop.run_in_executor(pool, db.close)
@@ -69,46 +71,44 @@ class SqliteStore:
 
     async def _write(self, work: Callable[[sqlite3.Connection], T]) -> T:
         def in_thread() -> T:
-            assert self._write_db is not None, "the store is not open"
-            with _transaction(self._write_db) as db:
+            with _transaction(self._opened(self._write_db)) as db:
                 return work(db)
 
-        return await asyncio.get_running_loop().run_in_executor(self._writer, in_thread)
+        return await self._in(self._writer, in_thread)
 
     async def _read(
         self, query: Callable[Concatenate[sqlite3.Connection, P], T], *args: P.args, **kwargs: P.kwargs
     ) -> T:
         def in_thread() -> T:
-            assert self._read_db is not None, "the store is not open"
+            db = self._opened(self._read_db)
             try:
-                return query(self._read_db, *args, **kwargs)
+                return query(db, *args, **kwargs)
             except sqlite3.Error as failure:
                 raise StoreUnavailableError(f"store {self.path} cannot be read: {failure}") from failure
 
-        return await asyncio.get_running_loop().run_in_executor(self._reader, in_thread)
+        return await self._in(self._reader, in_thread)
+
+    async def _in(self, pool: ThreadPoolExecutor, work: Callable[[], T]) -> T:
+        """Run it on its thread to its end. Who is cancelled meanwhile does not learn whether it was written."""
+        if self._closed:
+            raise StoreUnavailableError(f"store {self.path} is closed; nothing was written")
+        return await asyncio.get_running_loop().run_in_executor(pool, work)
+
+    def _opened(self, db: sqlite3.Connection | None) -> sqlite3.Connection:
+        if db is None:
+            raise StoreUnavailableError(f"store {self.path} is not open; nothing was written")
+        return db
 
     async def commit(self, facts: Sequence[port.Fact]) -> list[StoreError | None]:
-        """Make facts durable, together if none is refused, else each on its own."""
-        try:
-            await self._write(lambda db: _apply(db, facts))
-        except StoreUnavailableError:
-            raise
-        except StoreError as refusal:
-            if len(facts) == 1:
-                return [refusal]
-            # Nothing was written. One by one, so that a refused fact takes no other with it.
-            results: list[StoreError | None] = []
-            for fact in facts:
-                results += await self.commit([fact])
-            return results
-        return [None] * len(facts)
+        """Make facts durable in one transaction, without those that are refused."""
+        return await self._write(lambda db: [_refusal(db, fact) for fact in facts])
 
     async def admit(self, keys: port.AdmissionKeys, decide: Callable[[port.Known], port.Fact]) -> port.Fact:
         """Read, decide, write: one transaction."""
 
         def work(db: sqlite3.Connection) -> port.Fact:
             fact = decide(reads.known(db, keys))
-            _apply(db, [fact])
+            _apply(db, fact)
             return fact
 
         return await self._write(work)
@@ -210,9 +210,11 @@ class SqliteStore:
         """A switch's value."""
         return await self._read(reads.control, key)
 
-    async def action_counts(self, keys: Sequence[str], since: datetime) -> dict[str, int]:
-        """How often each key was acted on since."""
-        return await self._read(reads.action_counts, keys, since)
+    async def action_counts(
+        self, keys: Sequence[str], since: datetime, *, besides: tuple[str, str] | None = None
+    ) -> dict[str, int]:
+        """How many actions each key saw since."""
+        return await self._read(reads.action_counts, keys, since, besides)
 
     async def counts(self) -> port.Counts:
         """How much of everything there is."""
@@ -242,27 +244,47 @@ class SqliteStore:
         await self._write(lambda db: db.execute("INSERT OR IGNORE INTO checkpoints VALUES (?, ?)", (size, text)))
 
 
-def _apply(db: sqlite3.Connection, facts: Sequence[port.Fact]) -> None:
-    for fact in facts:
+def _refusal(db: sqlite3.Connection, fact: port.Fact) -> StoreError | None:
+    """Write a fact, or nothing of it and the reason why: a refused fact takes no other with it."""
+    db.execute("SAVEPOINT fact")
+    try:
+        _apply(db, fact)
+    except StoreError as refusal:
+        db.execute("ROLLBACK TO fact")
+        return refusal
+    finally:
+        if db.in_transaction:  # a full disk has rolled back everything
+            db.execute("RELEASE fact")
+    return None
+
+
+def _apply(db: sqlite3.Connection, fact: port.Fact) -> None:
+    """Write a fact; raises the StoreError that refuses it, also for values that no column holds."""
+    try:
         if fact.lease is not None:
             check_lease(db, fact.lease)
         for write in fact.writes:
             apply(write, db)
-    tree.append(db, [entry for fact in facts for entry in fact.entries])
+        tree.append(db, fact.entries)
+    except sqlite3.IntegrityError as failure:
+        raise StateConflictError(f"the store holds it already, or may not hold it: {failure}") from failure
+    except (ValueError, TypeError, OverflowError, RecursionError, sqlite3.DataError) as failure:
+        raise StoreError(f"a value cannot be stored: {type(failure).__name__}: {failure}") from failure
 
 
 @contextlib.contextmanager
 def _transaction(db: sqlite3.Connection) -> Iterator[sqlite3.Connection]:
     """Everything or nothing: if we crash before COMMIT returns, SQLite rolls back at the next open."""
     try:
+        _rollback(db)  # of one whose own rollback met the same broken disk
         db.execute("BEGIN IMMEDIATE")
         yield db
         db.execute("COMMIT")
-    except sqlite3.Error as failure:
-        _rollback(db)
-        raise StoreUnavailableError(f"nothing was written: {failure}") from failure
-    except BaseException:
-        _rollback(db)
+    except BaseException as failure:
+        with contextlib.suppress(sqlite3.Error):
+            _rollback(db)
+        if isinstance(failure, sqlite3.Error):
+            raise StoreUnavailableError(f"nothing was written: {failure}") from failure
         raise
 
 

@@ -7,10 +7,10 @@ from collections.abc import Callable
 from functools import singledispatch
 
 from soar.errors import HaltedError, LeaseLostError, RunCancelledError, StateConflictError, StoreError
-from soar.model.action import ATTEMPT_MOVES, Attempt, Effect
+from soar.model.action import ATTEMPT_MOVES, Attempt, Risk
 from soar.model.approval import APPROVAL_MOVES
 from soar.model.base import to_rfc3339
-from soar.model.run import RUN_MOVES, RunState, StepState
+from soar.model.run import FINAL_STATES, RUN_MOVES, RunState, StepState
 from soar.store import port
 from soar.store.sqlite.rows import matches_text, run_values, to_json, when
 
@@ -144,8 +144,15 @@ def _(write: port.FinishRun, db: sqlite3.Connection) -> None:
     _one(
         db.execute(
             "UPDATE runs SET state = ?, outputs = ?, error = ?, finished_at = ?, owner = NULL, lease_until = NULL, "
-            "wake_at = NULL WHERE id = ? AND state = 'running'",
-            (write.state, to_json(write.outputs), write.error, to_rfc3339(write.at), write.run_id),
+            "wake_at = NULL, locked = locked AND ? WHERE id = ? AND state = 'running'",
+            (
+                write.state,
+                to_json(write.outputs),
+                write.error,
+                to_rfc3339(write.at),
+                write.state not in FINAL_STATES,
+                write.run_id,
+            ),
         ),
         _conflict(f"run {write.run_id} is not running, so it cannot finish"),
     )
@@ -205,7 +212,7 @@ def _(write: port.InsertAttempt, db: sqlite3.Connection) -> None:
         db.execute("INSERT INTO attempts VALUES (?, ?, ?, ?, ?, ?)", values)
     except sqlite3.IntegrityError as failure:
         raise StateConflictError(f"attempt {attempt.number} of {attempt.path} was already intended") from failure
-    if request.effect is not Effect.READ:
+    if request.risk is not Risk.NONE:
         at = to_rfc3339(attempt.intended_at)
         keys = acted_keys(attempt, write.playbook_id)
         db.executemany(

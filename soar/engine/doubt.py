@@ -1,0 +1,63 @@
+"""Calls whose outcome is not known: what may be repeated, what can be looked up, and what a person must say."""
+
+from __future__ import annotations
+
+from datetime import timedelta
+from typing import NoReturn
+
+from soar.engine.context import RunContext, Undetermined
+from soar.engine.steps import end, moved
+from soar.model.action import Attempt, AttemptState, Effect
+from soar.model.entry import Entry
+from soar.model.playbook import ActionStep
+from soar.model.run import StepRecord, StepState
+from soar.store.port import Write
+
+REPEATABLE = frozenset({Effect.READ, Effect.IDEMPOTENT, Effect.KEYED})
+
+LOOKS = (timedelta(0), timedelta(seconds=5), timedelta(seconds=30), timedelta(minutes=2))
+"""Waits before each look of a read-back: what is not seen may be on its way, or a search index may be late."""
+
+_CRASHES = 3  # so often a call is made again whose worker died under it
+
+
+async def settle(context: RunContext, step: ActionStep, record: StepRecord) -> StepRecord | Attempt | None:
+    """What the last try leaves to do: nothing (the step's record), find out about it (the attempt), or another try.
+
+    An intent without an outcome, found under a new lease, is a call that may have been made.
+    """
+    attempt = context.last_try(record.path)
+    if attempt is None or attempt.state not in {AttemptState.INTENDED, AttemptState.UNKNOWN}:
+        return None
+    if attempt.state is AttemptState.INTENDED:
+        attempt = await mark_unknown(context, attempt, "the worker ended between intent and outcome")
+    if attempt.request.effect not in REPEATABLE:
+        return attempt
+    if attempt.number < step.retry.attempts + _CRASHES:
+        return None
+    why = "its worker ended before every one of its answers"
+    if attempt.request.effect is not Effect.READ:
+        await undetermined(context, record, why)
+    return await end(context, record, StepState.FAILED, code="outcome_unknown", error=why)
+
+
+async def mark_unknown(context: RunContext, attempt: Attempt, why: str) -> Attempt:
+    """Unknown is called unknown."""
+    after, move, told = moved(context.scribe, attempt, AttemptState.UNKNOWN, code="outcome_unknown", error=why)
+    await context.save(move, entries=(told,))
+    context.know(after)
+    return after
+
+
+async def undetermined(
+    context: RunContext,
+    record: StepRecord,
+    why: str,
+    *,
+    writes: tuple[Write, ...] = (),
+    entries: tuple[Entry, ...] = (),
+) -> NoReturn:
+    """A person must say what happened; raises Undetermined."""
+    unknown = {"state": StepState.UNKNOWN, "error_code": "outcome_unknown", "error": why}
+    await context.save(*writes, entries=entries, record=record.model_copy(update=unknown))
+    raise Undetermined(record.path, why)

@@ -1,0 +1,141 @@
+"""How a leased run is given back: parked, or ended with everything that belongs to its end in one fact."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from dataclasses import dataclass
+from datetime import datetime
+from typing import Any
+
+from soar.engine.approvals import closed_entry
+from soar.engine.context import StepFailed, Stopped, Undetermined
+from soar.engine.scribe import Scribe
+from soar.engine.steps import moved
+from soar.errors import RunCancelledError
+from soar.model.action import AttemptState
+from soar.model.approval import ApprovalState
+from soar.model.entry import Entry, EntryType
+from soar.model.run import Run, RunKind, RunState, StepRecord, StepState
+from soar.store.port import (
+    Fact,
+    FinishRun,
+    Lease,
+    PutStep,
+    RequestCancel,
+    SignalRun,
+    Store,
+    UpdateApproval,
+    Write,
+)
+
+_OPEN = frozenset({ApprovalState.PENDING, ApprovalState.GRANTED})
+
+
+@dataclass(frozen=True, kw_only=True)
+class End:
+    """The state in which a run rests."""
+
+    state: RunState
+    error: str | None = None
+    outputs: Mapping[str, Any] | None = None
+
+
+CANCELLED = End(state=RunState.CANCELLED, error="cancelled by a person")
+
+
+def end_of(way: Exception) -> End:
+    """How a run ends that did not reach the end of its playbook."""
+    match way:
+        case Stopped():
+            return End(state=RunState.SUCCEEDED if way.succeeded else RunState.FAILED, error=way.message)
+        case Undetermined():
+            return End(state=RunState.NEEDS_REVIEW, error=f"{way.path}: {way}")
+        case StepFailed():
+            denied = way.record.state is StepState.DENIED
+            state = RunState.DENIED if denied else RunState.FAILED
+            return End(state=state, error=f"{way.record.path}: {way}")
+        case RunCancelledError():
+            return CANCELLED
+        case _:
+            return End(state=RunState.FAILED, error=f"outputs: {way}")
+
+
+def end_of_bug(bug: Exception) -> End:
+    """A bug ends one run where people see it; recovery would only meet it again."""
+    words = f"internal error, please report it: {type(bug).__name__}: {bug}"
+    return End(state=RunState.FAILED, error=words.encode(errors="replace").decode())
+
+
+async def ending(store: Store, scribe: Scribe, run: Run, end: End) -> Fact:
+    """The fact that ends a run.
+
+    What it sent without an answer is called unknown and left to a person; nobody is asked any more for what will
+    not be done; a cancelled run's sub-runs are cancelled with it; who called it is woken.
+    """
+    now = scribe.clock.now()
+    writes: list[Write] = []
+    entries: list[Entry] = []
+    doubts = await _call_unknown(store, scribe, run, writes, entries)
+    if doubts and end.state is not RunState.CANCELLED:
+        end = End(state=RunState.NEEDS_REVIEW, error=f"{', '.join(doubts)}: outcome unknown; then: {end.error}")
+    if end.state is not RunState.NEEDS_REVIEW:
+        await _close_approvals(store, scribe, run, writes, entries)
+    if end.state is RunState.CANCELLED:
+        await _cancel_called(store, scribe, run, writes, entries)
+    if run.kind is RunKind.CALL and run.parent_run_id is not None:
+        writes.append(SignalRun(run_id=run.parent_run_id))
+    outputs = dict(end.outputs or {})
+    writes.append(FinishRun(run_id=run.id, state=end.state, outputs=outputs, error=end.error, at=now))
+    payload = {key: value for key, value in (("outputs", outputs), ("error", end.error)) if value}
+    entries.append(
+        scribe.entry(
+            EntryType.RUN_FINISHED, run.id, run_id=run.id, payload=payload or None, data={"state": end.state.value}
+        )
+    )
+    return Fact(writes=tuple(writes), entries=tuple(entries), lease=Lease(run_id=run.id, epoch=run.epoch))
+
+
+async def _call_unknown(store: Store, scribe: Scribe, run: Run, writes: list[Write], entries: list[Entry]) -> list[str]:
+    """An intent without an outcome does not end with its run; returns the paths."""
+    paths = []
+    steps: dict[str, StepRecord] | None = None
+    for attempt in await store.attempts(run.id):
+        if attempt.state is not AttemptState.INTENDED:
+            continue
+        why = "the run ended between intent and outcome"
+        _, move, told = moved(scribe, attempt, AttemptState.UNKNOWN, code="outcome_unknown", error=why)
+        writes.append(move)
+        entries.append(told)
+        steps = await store.steps(run.id) if steps is None else steps
+        writes.append(PutStep(record=_unknown(run, attempt.path, steps, now=scribe.clock.now(), why=why)))
+        paths.append(attempt.path)
+    return paths
+
+
+def _unknown(run: Run, path: str, steps: Mapping[str, StepRecord], *, now: datetime, why: str) -> StepRecord:
+    known = steps.get(path) or StepRecord(run_id=run.id, path=path, kind="use", state=StepState.WAITING, started_at=now)
+    return known.model_copy(update={"state": StepState.UNKNOWN, "error_code": "outcome_unknown", "error": why})
+
+
+async def _close_approvals(store: Store, scribe: Scribe, run: Run, writes: list[Write], entries: list[Entry]) -> None:
+    for approval in await store.approvals(run_id=run.id, limit=10_000):
+        if approval.state in _OPEN:
+            over = approval.model_copy(update={"state": ApprovalState.CANCELLED})
+            writes.append(UpdateApproval(approval=over, expect=approval.state, expect_votes=len(approval.votes)))
+            entries.append(closed_entry(scribe, over))
+
+
+async def _cancel_called(store: Store, scribe: Scribe, run: Run, writes: list[Write], entries: list[Entry]) -> None:
+    for step in (await store.steps(run.id)).values():
+        name = step.data.get("run_id") if step.state is StepState.WAITING else None
+        called = await store.run(name) if name else None
+        if called is not None and not called.final:
+            writes.append(RequestCancel(run_id=called.id))
+            entries.append(
+                scribe.entry(
+                    EntryType.RUN_CANCEL_REQUESTED,
+                    called.id,
+                    run_id=called.id,
+                    payload={"reason": f"run {run.id}, which called it, was cancelled"},
+                )
+            )
