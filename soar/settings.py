@@ -43,7 +43,7 @@ class JournalSettings(Section):
     """Who signs the journal."""
 
     origin: str = Field(default="soar.local/journal", description="Name of this log, for ever; no spaces, no plus.")
-    key: Path = Field(default=Path("keys/journal.pem"), description="Ed25519 private key, made by `soar init`.")
+    key: Path = Field(default=Path("keys/journal.key"), description="Ed25519 private key, made by `soar init`.")
 
 
 class ConnectorSettings(Section):

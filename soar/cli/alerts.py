@@ -8,9 +8,10 @@ from typing import Annotated, Any
 
 import typer
 
-from soar.cli.base import ConfigOption, JsonOption, LimitOption, out, print_json, run, service, table, text
+from soar.cli.base import ConfigOption, JsonOption, LimitOption, out, print_json, run, table, text
 from soar.cli.find import find_alert
 from soar.cli.show import fact, heading, short_id, title, visible, when
+from soar.cli.stored import stored
 from soar.engine.wording import brief, clip, moment
 from soar.errors import NotFoundError
 from soar.model.alert import Alert, Outcome
@@ -85,12 +86,12 @@ def show(
 
 
 async def _list(config: Path | None, outcome: Outcome | None, source: str | None, limit: int) -> list[AlertRow]:
-    async with service(config) as opened:
+    async with stored(config) as opened:
         return await opened.store.alerts(outcome=outcome, source=source, limit=limit)
 
 
 async def _show(config: Path | None, name: str) -> tuple[AlertRow, Alert | None, list[Run]]:
-    async with service(config) as opened:
+    async with stored(config) as opened:
         row = await find_alert(opened.store, name)
         return row, await opened.store.alert(row.id), await opened.store.runs(alert_id=row.id)
 

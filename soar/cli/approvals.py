@@ -21,18 +21,17 @@ from soar.cli.base import (
     out,
     print_json,
     run,
-    service,
     table,
     text,
 )
 from soar.cli.find import find_approval, subject
 from soar.cli.show import fact, heading, short_id, title, visible, when
+from soar.cli.stored import Stored, stored
 from soar.engine.wording import brief, clip, missing, moment, quorums
 from soar.errors import InputError, JournalError, StateConflictError
 from soar.located import did_you_mean
 from soar.model.approval import Approval, ApprovalState
 from soar.model.entry import EntryType
-from soar.service import Service, person_of
 
 app = typer.Typer(no_args_is_help=True, help="Approvals: what waits for people, and their word on it.")
 
@@ -222,9 +221,9 @@ def _decide(config: Path | None, name: str, word: _Word, *, as_json: bool) -> No
 
 
 async def _vote(config: Path | None, name: str, word: _Word) -> Approval:
-    async with service(config) as opened:
+    async with stored(config) as opened:
         approval = await find_approval(opened.store, name)
-        person = person_of(opened.loaded, word.named)
+        person = opened.person(word.named)
         _check_kind(approval, word)
         value = None if word.answer is None else parse_answer(approval.binding, word.answer)
         digest = _seen(approval, word)
@@ -272,18 +271,18 @@ def _check_kind(approval: Approval, word: _Word) -> None:
 
 
 async def _list(config: Path | None, *, everything: bool, limit: int) -> list[Approval]:
-    async with service(config) as opened:
+    async with stored(config) as opened:
         return await opened.store.approvals(state=None if everything else ApprovalState.PENDING, limit=limit)
 
 
 async def _show(config: Path | None, name: str) -> Request:
-    async with service(config) as opened:
+    async with stored(config) as opened:
         approval = await find_approval(opened.store, name)
         _own_digest(approval)
         return await _request(opened, approval)
 
 
-async def _request(opened: Service, approval: Approval) -> Request:
+async def _request(opened: Stored, approval: Approval) -> Request:
     """The approval with the reasons of the decision that came right before it in the journal."""
     reasons: tuple[str, ...] = ()
     async for row in opened.store.entries(run_id=approval.run_id):

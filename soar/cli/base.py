@@ -10,6 +10,7 @@ import asyncio
 import contextlib
 import dataclasses
 import json
+import sys
 from collections.abc import AsyncIterator, Coroutine, Iterable, Mapping, Sequence
 from datetime import datetime
 from pathlib import Path
@@ -43,7 +44,8 @@ AsOption = Annotated[
 ReasonOption = Annotated[str, typer.Option("--reason", help="Why; goes into the journal.")]
 LimitOption = Annotated[int, typer.Option("--limit", "-n", min=1, help="At most so many.")]
 
-out = Console(highlight=False, soft_wrap=True)
+# A pipe has no width: what reads it wants whole lines.
+out = Console(highlight=False, soft_wrap=True, width=None if sys.stdout.isatty() else 200)
 err = Console(stderr=True, highlight=False, soft_wrap=True)
 
 

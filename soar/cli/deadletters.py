@@ -8,9 +8,10 @@ from typing import Annotated
 
 import typer
 
-from soar.cli.base import ConfigOption, JsonOption, LimitOption, out, print_json, run, service, table
+from soar.cli.base import ConfigOption, JsonOption, LimitOption, out, print_json, run, table
 from soar.cli.find import find_letter
 from soar.cli.show import fact, heading, short_id, title, visible_bytes, when
+from soar.cli.stored import stored
 from soar.engine.wording import clip, moment
 from soar.errors import InputError
 from soar.model.alert import DeadLetter
@@ -73,12 +74,12 @@ def show(
 
 
 async def _list(config: Path | None, limit: int) -> list[DeadLetter]:
-    async with service(config) as opened:
+    async with stored(config) as opened:
         return await opened.store.dead_letters(limit)
 
 
 async def _show(config: Path | None, name: str) -> DeadLetter:
-    async with service(config) as opened:
+    async with stored(config) as opened:
         return await find_letter(opened.store, name)
 
 

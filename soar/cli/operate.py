@@ -9,12 +9,12 @@ from pathlib import Path
 import typer
 
 from soar.cli import alerts, approvals, deadletters, runs
-from soar.cli.base import AsOption, ConfigOption, JsonOption, ReasonOption, out, print_json, run, service
+from soar.cli.base import AsOption, ConfigOption, JsonOption, ReasonOption, out, print_json, run
 from soar.cli.explain import explain
 from soar.cli.show import fact
+from soar.cli.stored import stored
 from soar.engine.control import HALT
 from soar.journal.checkpoint import Checkpoint
-from soar.service import person_of
 from soar.store.port import Counts, Store
 
 
@@ -87,15 +87,15 @@ def resume(
 
 
 async def _switch(config: Path | None, named: str | None, reason: str, *, halted: bool) -> str:
-    async with service(config) as opened:
-        person = person_of(opened.loaded, named)
+    async with stored(config) as opened:
+        person = opened.person(named)
         control = opened.control(person)
         await (control.halt(reason=reason) if halted else control.resume(reason=reason))
         return person
 
 
 async def _status(config: Path | None) -> Status:
-    async with service(config) as opened:
+    async with stored(config) as opened:
         counts: Counts = await opened.store.counts()
         return Status(
             halted=await opened.store.control(HALT),

@@ -18,18 +18,17 @@ from soar.cli.base import (
     out,
     print_json,
     run,
-    service,
     table,
     text,
 )
 from soar.cli.find import find_alert, find_run
 from soar.cli.show import fact, heading, short_id, title, when
+from soar.cli.stored import stored
 from soar.engine.control import Control
 from soar.engine.timeline import Line, Tone, timeline
 from soar.engine.wording import awaited, brief, clip, moment
 from soar.model.action import Attempt
 from soar.model.run import Run, RunKind, RunState, StepRecord, StepState
-from soar.service import person_of
 from soar.store.port import Store
 
 app = typer.Typer(no_args_is_help=True, help="Runs: what a playbook did for an alert, and why.")
@@ -151,6 +150,9 @@ def resolve(
         bool, typer.Option("--happened/--did-not-happen", help="Whether the action took effect.", show_default=False)
     ],
     reason: ReasonOption,
+    step: Annotated[
+        str | None, typer.Option(help="Only the action of this step, by its path.", show_default=False)
+    ] = None,
     named: AsOption = None,
     config: ConfigOption = None,
     as_json: JsonOption = False,
@@ -161,7 +163,7 @@ def resolve(
     """
 
     async def work(control: Control, found: Run) -> _Done:
-        paths = await control.resolve(found.id, happened=happened, reason=reason)
+        paths = await control.resolve(found.id, happened=happened, reason=reason, path=step)
         return _Done(
             found.id, f"goes on; it is recorded that this {'happened' if happened else 'did not happen'}", paths
         )
@@ -208,8 +210,8 @@ def _act(
     as_json: bool,
 ) -> None:
     async def act() -> _Done:
-        async with service(config) as opened:
-            person = person_of(opened.loaded, named)
+        async with stored(config) as opened:
+            person = opened.person(named)
             return await work(opened.control(person), await find_run(opened.store, name))
 
     done = run(act())
@@ -223,13 +225,13 @@ def _act(
 async def _list(
     config: Path | None, *, state: RunState | None, playbook: str | None, alert: str | None, limit: int
 ) -> list[Run]:
-    async with service(config) as opened:
+    async with stored(config) as opened:
         alert_id = (await find_alert(opened.store, alert)).id if alert else None
         return await opened.store.runs(state=state, playbook_id=playbook, alert_id=alert_id, limit=limit)
 
 
 async def _story(config: Path | None, name: str) -> Story:
-    async with service(config) as opened:
+    async with stored(config) as opened:
         store = opened.store
         found = await find_run(store, name)
         steps = sorted((await store.steps(found.id)).values(), key=lambda step: step.started_at)

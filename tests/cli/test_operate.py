@@ -197,6 +197,18 @@ def test_while_halted_nothing_is_sent_and_the_run_says_why_it_waits(copy: Home) 
     assert copy.soar("status", "--json").json["halted"] is None
 
 
+def test_the_kill_switch_works_while_all_else_is_broken(copy: Home) -> None:
+    """Secrets gone, policies gone, a playbook that does not parse: just then somebody will want to halt."""
+    (copy.folder / "token").unlink()
+    (copy.folder / "playbooks" / "contain.yaml").write_text("playbook: [")
+    document = json.loads(copy.config.read_text()) | {"policy": {"path": "gone"}}
+    copy.config.write_text(json.dumps(document))
+    assert copy.soar("halt", "--reason", "stop it all", "--as", "bob").code == 0
+    assert copy.soar("status", "--json").json["halted"] == "stop it all"
+    assert copy.say("deny", "server").code == 0
+    assert copy.soar("runs", "show", copy.run("server")).code == 0
+
+
 def test_explain_names_the_condition_that_said_no_and_what_the_alert_has_there(filled: Home) -> None:
     explained = filled.soar("explain", filled.alert("hostile"), "--json").json
     contain = next(verdict for verdict in explained["verdicts"] if verdict["playbook"] == "contain")

@@ -152,7 +152,7 @@ async def test_killed_between_admit_and_commit_nothing_is_lost_and_nothing_doubl
 
 
 async def test_cancelled_at_the_worst_moments_it_loses_nothing(topic: Topic, tmp_path: Path):
-    """Before the store has a batch, after it has one that is not committed, and while it waits for records."""
+    """Before the store has a batch, while one that it has is being committed, and while it waits for records."""
     total = 60
     await topic.produce(*map(alert, range(total)))
     async with door(tmp_path) as opened:
@@ -171,7 +171,7 @@ async def test_cancelled_at_the_worst_moments_it_loses_nothing(topic: Topic, tmp
             task = asyncio.create_task(topic.source(max_poll_records=7).run(admit))
             with pytest.raises(asyncio.CancelledError):
                 await task
-            assert await topic.committed() == 0
+            assert await topic.committed() <= len(opened.records)
         task = asyncio.create_task(topic.source().run(opened.admit))
         await until(lambda: _all_committed(topic, total), task)
         task.cancel()
