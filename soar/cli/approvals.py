@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import json
-import math
 import re
 from collections.abc import Sequence
 from dataclasses import dataclass
@@ -12,6 +11,7 @@ from typing import Annotated, Any
 
 import typer
 
+from soar.cli.answers import parse_answer
 from soar.cli.base import (
     FOUND,
     AsOption,
@@ -29,7 +29,6 @@ from soar.cli.show import fact, heading, short_id, title, visible, when
 from soar.cli.stored import Stored, stored
 from soar.engine.wording import brief, clip, missing, moment, quorums
 from soar.errors import InputError, JournalError, StateConflictError
-from soar.located import did_you_mean
 from soar.model.approval import Approval, ApprovalState
 from soar.model.entry import EntryType
 
@@ -166,34 +165,6 @@ def answer(
     """
     word = _Word(decision="grant", reason=None, digest=digest, yes=yes, named=named, answer=value)
     _decide(config, name, word, as_json=as_json)
-
-
-def parse_answer(binding: dict[str, Any], value: str) -> str | int | float | bool:
-    """The typed answer to a question; raises InputError saying what is wanted."""
-    options = [str(option) for option in binding.get("options", ())]
-    match binding.get("answer"):
-        case "choice":
-            if value not in options:
-                raise InputError(f"{value!r} is none of {', '.join(options)}{did_you_mean(value, options)}")
-            return value
-        case "boolean":
-            words = {"yes": True, "true": True, "no": False, "false": False}
-            if value.lower() not in words:
-                raise InputError(f"{value!r} is neither yes nor no")
-            return words[value.lower()]
-        case "number":
-            return _number(value)
-    return value
-
-
-def _number(value: str) -> int | float:
-    try:
-        number = json.loads(value)
-    except ValueError:
-        number = None
-    if isinstance(number, bool) or not isinstance(number, int | float) or not math.isfinite(number):
-        raise InputError(f"{value!r} is no number; write it like 3, -1 or 2.5")
-    return number
 
 
 def _decide(config: Path | None, name: str, word: _Word, *, as_json: bool) -> None:

@@ -13,9 +13,10 @@ from soar.demo.samples import samples
 from soar.engine.audit import verify_store
 from soar.lab import LabServer
 from soar.model.approval import ApprovalState
-from soar.model.run import RunKind, RunState
+from soar.model.run import RunKind, RunState, StepRecord
 from soar.service import Running, assemble
 from soar.settings import load_settings
+from soar.store.port import Store
 
 _PATIENCE_SECONDS = 45.0
 _SETTLED_SECONDS = 0.5
@@ -57,6 +58,8 @@ async def demonstrate(folder: Path, say: Callable[[str], None]) -> Summary:
                 say(f"{len(records)} sample records admitted, each with one outcome")
                 await _decide(running, say)
                 await _rest(running)
+                for record in await _denied(service.store):
+                    say(f"policy denies {record.step_id}: {record.error}")
                 await _take_back(running, say)
                 await _rest(running)
             finally:
@@ -122,8 +125,14 @@ async def _take_back(running: Running, say: Callable[[str], None]) -> None:
         if run.kind is RunKind.ALERT and isolated and isolated.ok and run.vars.get("host") != "srv-db-01":
             undo = await service.control("alice").undo(run.id, path="isolate")
             running.worker.wake()
-            say(f"alice takes the isolation of run {run.id} back: {undo[0]}")
+            say(f"alice takes an isolation back: {undo[0]}")
             return
+
+
+async def _denied(store: Store) -> list[StepRecord]:
+    runs = await store.runs(limit=1000)
+    records = [record for run in runs for record in (await store.steps(run.id)).values()]
+    return [record for record in records if record.error_code == "policy_denied"]
 
 
 async def _summary(running: Running, lab: LabServer, *, records: int) -> Summary:
@@ -131,9 +140,6 @@ async def _summary(running: Running, lab: LabServer, *, records: int) -> Summary
     store = service.store
     counts = await store.counts()
     undone = [r for r in await store.runs(state=RunState.SUCCEEDED, limit=1000) if r.kind is RunKind.UNDO]
-    denied = 0
-    for run in await store.runs(limit=1000):
-        denied += sum(1 for s in (await store.steps(run.id)).values() if s.error_code == "policy_denied")
     report = await verify_store(
         store, verifier=service.signer().verifier, origin=service.loaded.settings.journal.origin
     )
@@ -144,7 +150,7 @@ async def _summary(running: Running, lab: LabServer, *, records: int) -> Summary
         actions=dict(counts.actions),
         approvals=dict(counts.approvals),
         tickets=_tickets(lab),
-        denied_by_policy=denied,
+        denied_by_policy=len(await _denied(store)),
         approved=counts.approvals.get(ApprovalState.CONSUMED, 0),
         undone=len(undone),
         entries=counts.entries,

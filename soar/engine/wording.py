@@ -5,6 +5,7 @@ from __future__ import annotations
 import json
 from collections.abc import Mapping, Sequence
 from datetime import datetime
+from types import MappingProxyType
 from typing import Any
 
 from soar.model.approval import Approval, ApprovalState
@@ -12,6 +13,16 @@ from soar.model.base import from_rfc3339
 
 _BRIEF = 160
 _DIGEST_SHOWN = 12
+_AWAITED = MappingProxyType(
+    {
+        "approval": "people",
+        "answer": "people",
+        "policy": "a decision of policy",
+        "sent": "the answer to its call",
+        "retry": "another try",
+        "verify": "its effect to be seen",
+    }
+)
 
 
 def brief(value: Any, limit: int = _BRIEF) -> str:
@@ -60,24 +71,14 @@ def awaited(data: Mapping[str, Any], approval: Approval | None = None) -> str:
         what = "an answer of" if "question" in approval.binding else "the consent of"
         return f"{what} {missing(approval)} until {moment(approval.decide_by)} ({approval.id})"
     match data.get("phase"):
-        case "alert":
-            what = f"an alert with {_trigger(data)}"
-        case "retry":
-            what = "another try"
-        case "verify":
-            what = "its effect to be seen"
-        case "call":
-            what = f"sub-run {data.get('run_id')}"
-        case "approval" | "answer":
-            what = f"people ({data.get('approval_id')})"
-        case "sent":
-            what = "the answer to its call"
-        case "policy":
-            what = "a decision of policy"
         case "halted":
             return "actions to be let out again (soar resume)"
-        case _:
-            what = "its time"
+        case "alert":
+            what = f"an alert with {_trigger(data)}"
+        case "call":
+            what = f"sub-run {data.get('run_id')}"
+        case phase:
+            what = _AWAITED.get(str(phase), "its time")
     until = f" until {moment(data['until'])}" if "until" in data else ""
     why = f": {data['why']}" if data.get("why") else ""
     return f"{what}{until}{why}"

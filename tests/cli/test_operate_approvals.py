@@ -6,7 +6,7 @@ from typing import Any
 
 import pytest
 
-from soar.cli.approvals import parse_answer
+from soar.cli.answers import parse_answer
 from soar.cli.show import visible, visible_bytes
 from soar.errors import InputError
 from soar.model.approval import ApprovalState
