@@ -14,5 +14,7 @@ def main() -> None:
     try:
         app()
     except SoarError as failure:
-        err.print(f"[red]soar:[/red] {text(failure)}" if "\n" not in str(failure) else f"[red]soar:[/red]\n{failure}")
+        lines = str(failure).split("\n")
+        start = " " if len(lines) == 1 else "\n"
+        err.print("[red]soar:[/red]" + start + "\n".join(text(line) for line in lines))
         sys.exit(exit_code(failure))

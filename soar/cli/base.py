@@ -45,8 +45,8 @@ ReasonOption = Annotated[str, typer.Option("--reason", help="Why; goes into the 
 LimitOption = Annotated[int, typer.Option("--limit", "-n", min=1, help="At most so many.")]
 
 # A pipe has no width: what reads it wants whole lines.
-out = Console(highlight=False, soft_wrap=True, width=None if sys.stdout.isatty() else 200)
-err = Console(stderr=True, highlight=False, soft_wrap=True)
+out = Console(highlight=False, emoji=False, soft_wrap=True, width=None if sys.stdout.isatty() else 200)
+err = Console(stderr=True, highlight=False, emoji=False, soft_wrap=True)
 
 
 def settings(config: Path | None) -> Loaded:
@@ -84,7 +84,9 @@ def table(title: str, columns: Sequence[str], rows: Iterable[Sequence[object]]) 
 
 def print_json(value: object) -> None:
     """Print one JSON document for programs."""
-    typer.echo(json.dumps(plain(value), ensure_ascii=False, indent=2))
+    shown = json.dumps(plain(value), ensure_ascii=False, indent=2)
+    # Escaped is the same JSON, and steers no terminal.
+    typer.echo("".join(c if c.isprintable() or c == "\n" else json.dumps(c)[1:-1] for c in shown))
 
 
 def plain(value: Any) -> Any:

@@ -49,7 +49,7 @@ async def watch(store: Store, *, hints: Sequence[str]) -> None:
     if not out.is_terminal:
         await _lines(store)
         return
-    with Live(console=Console(highlight=False), auto_refresh=False) as live:
+    with Live(console=Console(highlight=False, emoji=False), auto_refresh=False) as live:
         while True:
             live.update(await picture(store, hints), refresh=True)
             await asyncio.sleep(REFRESH_SECONDS)

@@ -187,7 +187,7 @@ def undo(
     """
 
     async def work(control: Control, found: Run) -> _Done:
-        return _Done(found.id, "is taken back by new runs", await control.undo(found.id, path=step))
+        return _Done(found.id, "is taken back by", await control.undo(found.id, path=step))
 
     _act(config, name, named, work, as_json=as_json)
 

@@ -152,7 +152,9 @@ def _hints(loaded: Loaded, url: str | None, *, with_lab: bool) -> list[str]:
             f'-d \'{{"title": "Test", "severity": "high"}}\' {url}/ingest/test'
         )
     approvals = f"{soar} approvals"
-    hints.append(f"[dim]what waits for you:[/dim] {approvals} list{option}   [dim]then[/dim] {approvals} grant ID{option}")
+    hints.append(
+        f"[dim]what waits for you:[/dim] {approvals} list{option}   [dim]then[/dim] {approvals} grant ID{option}"
+    )
     if with_lab:
         lab_settings = loaded.settings.lab
         hints.append(

@@ -189,7 +189,8 @@ async def test_waiting_for_what_is_not_there_fails_the_run_and_never_the_door(ho
     """An alert without the field would otherwise leave a condition that no later alert can be checked against."""
     await start(
         house,
-        "steps:\n  - wait: {for_alert: {match: {\"entities.hosts[].name\": \"${{ alert.entities.hosts[0].name }}\"}}}\n",
+        "steps:\n  - wait: {for_alert: {match: {\"entities.hosts[].name\": \"${{ alert.entities.hosts[0].name }}\"}}}\n"
+        "    timeout: 2h\n",
     )
     assert (await house.go()).state is RunState.FAILED
     assert (await house.admit(rule="other")).outcome.value == "no_match"
@@ -316,7 +317,7 @@ async def test_on_error_of_the_playbook_runs_once_and_the_run_still_failed(house
 async def test_an_expression_that_fails_fails_its_step_alone(house: House) -> None:
     await start(
         house,
-        f"steps:\n  - {{set: {{x: \"${{{{ length(alert.none) }}}}\"}}, on_error: continue}}\n  - {say('went on')}\n"
+        f"steps:\n  - {{set: {{x: \"${{{{ length(alert.description) }}}}\"}}, on_error: continue}}\n  - {say('went on')}\n"
         "outputs: {x: \"${{ vars.x }}\"}\n",
     )
     assert (await house.go()).state is RunState.SUCCEEDED
@@ -327,7 +328,7 @@ async def test_computed_steps_stand_in_the_journal_once_however_often_a_run_wake
     await start(
         house,
         "steps:\n  - {id: first, set: {a: 1}}\n  - if: vars.a == `1`\n    then:\n      - wait: 1m\n      - wait: 1m\n"
-        f"      - wait: 1m\n  - {say('${{ vars.a }}')}\n",
+        f"      - wait: 1m\n  - {say('it is ${{ vars.a }}')}\n",
     )
     run = await house.go()
     for _ in range(3):
