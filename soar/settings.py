@@ -76,6 +76,9 @@ class WebSettings(Section):
         default_factory=dict,
         description="Source name (or `*`) -> secret reference of the bearer token that may send alerts as it.",
     )
+    metrics_token: str | None = Field(
+        default=None, description="Secret reference; without it /metrics is for this machine alone."
+    )
     max_body_bytes: int = Field(default=8_388_608, gt=0, description="Largest request body.")
 
 

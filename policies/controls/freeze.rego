@@ -55,5 +55,5 @@ deny contains {"code": verdict.code, "control": "freeze", "msg": verdict.msg} if
 approval contains {"level": verdict.level, "code": verdict.code, "control": "freeze", "msg": msg} if {
 	some verdict in verdicts
 	not verdict.level in {"allow", "deny"}
-	msg := sprintf("%s: needs approval", [verdict.msg])
+	msg := sprintf("%s: people must agree", [verdict.msg])
 }

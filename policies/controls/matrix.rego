@@ -15,7 +15,7 @@ evaluated contains "matrix" if {
 verdicts contains {"level": level, "code": "matrix.severity", "msg": msg} if {
 	data.soar.lib.harmful
 	level := matrix[data.soar.lib.kind][input.alert.severity]
-	msg := sprintf("a %s action on a %s alert", [data.soar.lib.kind, input.alert.severity])
+	msg := sprintf("a %s action on an alert of severity %s", [data.soar.lib.kind, input.alert.severity])
 }
 
 verdicts contains {"level": matrix.low_confidence.level, "code": "matrix.confidence", "msg": msg} if {
@@ -35,11 +35,11 @@ verdicts contains {"level": matrix.tiers[tier], "code": "matrix.tier", "msg": ms
 deny contains {"code": verdict.code, "control": "matrix", "msg": msg} if {
 	some verdict in verdicts
 	verdict.level == "deny"
-	msg := sprintf("%s is denied (data/matrix.yaml)", [verdict.msg])
+	msg := sprintf("%s: denied (data/matrix.yaml)", [verdict.msg])
 }
 
 approval contains {"level": verdict.level, "code": verdict.code, "control": "matrix", "msg": msg} if {
 	some verdict in verdicts
 	not verdict.level in {"allow", "deny"}
-	msg := sprintf("%s needs approval", [verdict.msg])
+	msg := sprintf("%s: people must agree", [verdict.msg])
 }

@@ -56,5 +56,5 @@ test_reads_are_free if {
 
 test_the_message_names_the_row if {
 	some ask in matrix.approval with input as data.soar.fixtures.at(fixtures.contain, "medium")
-	ask.msg == "a contain action on a medium alert needs approval"
+	ask.msg == "a contain action on an alert of severity medium: people must agree"
 }

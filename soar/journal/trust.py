@@ -10,7 +10,7 @@ A policy must reach the auditor by another way than the log that it judges.
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Mapping
+from collections.abc import Callable, Iterable, Mapping
 from dataclasses import dataclass, field
 from datetime import datetime
 from typing import Self
@@ -117,7 +117,7 @@ class _Reading:
         self._placed: set[str] = set()
 
     def take(self, keyword: str, *words: str) -> None:
-        readers = {"log": self._log, "witness": self._witness, "group": self._group, "quorum": self._quorum}
+        readers: dict[str, Callable[..., None]] = {"log": self._log, "witness": self._witness, "group": self._group, "quorum": self._quorum}
         if keyword not in readers:
             raise JournalError(f"a line begins with {', '.join(readers)}, not {keyword!r}")
         readers[keyword](*words)

@@ -97,9 +97,7 @@ class Service:
 
 
 @contextlib.asynccontextmanager
-async def assemble(
-    loaded: Loaded, *, clock: Clock | None = None, ids: Ids | None = None
-) -> AsyncIterator[Service]:
+async def assemble(loaded: Loaded, *, clock: Clock | None = None, ids: Ids | None = None) -> AsyncIterator[Service]:
     """Build and open everything that the configuration names; raises ConfigError and its siblings.
 
     Broken playbooks and mappings are left out with their errors; a broken policy or connector stops the start.

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import asyncio
+import contextlib
 from collections.abc import Awaitable, Callable, Mapping
 from functools import partial
 
@@ -17,6 +18,8 @@ from soar.web.app import build_app
 from soar.web.ingest import IngestDoor
 from soar.web.server import WebServer, serve
 
+KAFKA_STOP_SECONDS = 10.0
+
 
 class Doors:
     """What lets alerts in. Opened after the worker has started, closed before it stops."""
@@ -24,6 +27,7 @@ class Doors:
     def __init__(self, running: Running) -> None:
         self._running = running
         self._web: WebServer | None = None
+        self._consumed = asyncio.Event()
         settings = running.service.loaded.settings
         kafka = settings.kafka
         self._kafka = (
@@ -53,13 +57,17 @@ class Doors:
             max_body_bytes=web.max_body_bytes,
             mappings=service.mappings.by_name,
         )
-        app = build_app(ingest=door, doorkeeper=Doorkeeper(tokens=tokens), health=self.problems, metrics=self._metrics)
+        metrics_token = partial(resolver.reveal, Secret(web.metrics_token)) if web.metrics_token else None
+        doorkeeper = Doorkeeper(tokens=tokens, metrics_token=metrics_token)
+        app = build_app(ingest=door, doorkeeper=doorkeeper, health=self.problems, metrics=self._metrics)
         self._web = await serve(app, host=web.host, port=web.port)
 
     async def close(self) -> None:
         """Take nothing more; what was taken is durable."""
         if self._kafka is not None:
             self._kafka.stop()
+            with contextlib.suppress(TimeoutError):  # what it has not committed comes again
+                await asyncio.wait_for(self._consumed.wait(), KAFKA_STOP_SECONDS)
         if self._web is not None:
             await self._web.stop()
 
@@ -80,7 +88,10 @@ class Doors:
 
     async def _consume(self) -> None:
         assert self._kafka is not None
-        await self._kafka.run(self._running.admit)
+        try:
+            await self._kafka.run(self._running.admit)
+        finally:
+            self._consumed.set()
         await asyncio.Event().wait()  # stopped on purpose: the service goes on until it is stopped as a whole
 
     async def _metrics(self) -> str:

@@ -32,7 +32,7 @@ def test_a_request_is_shown_from_what_is_bound_with_the_reasons_of_policy(filled
         "action      lab_edr.isolate_host (reversible)",
         'with        host = "db-01"',
         'target      host "db-01"',
-        "why asked   host db-01 is of tier server needs approval [matrix.tier]",
+        "why asked   host db-01 is of tier server: people must agree [matrix.tier]",
         "must agree  1 of soc-lead",
         f"contain, sha256 {binding['playbook_sha256']}",
         f"revision {binding['policy_revision']}",

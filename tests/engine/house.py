@@ -83,6 +83,7 @@ class House:
     folder: Path
     lab: LabServer
     clock: TestClock = field(default_factory=TestClock)
+    environ: dict[str, str] = field(default_factory=dict)
     wrap: Callable[[Store], Store] | None = None
     service: Service = field(init=False)
     running: Running = field(init=False)
@@ -91,7 +92,7 @@ class House:
 
     @property
     def loaded(self) -> Loaded:
-        return load_settings(self.folder / "soar.yaml", {})
+        return load_settings(self.folder / "soar.yaml", self.environ)
 
     @property
     def store(self) -> Store:

@@ -1,0 +1,103 @@
+-- Queries that change nothing. `queries that admit` take their arguments as arrays and run inside an admission.
+
+-- name: known_coordinates
+SELECT coordinates FROM records WHERE digest = ANY ($1::bytea[])
+
+-- name: known_alerts
+SELECT n.source, n.uid, n.content, first.id AS first_id, same.id AS same_id
+FROM unnest($1::text[], $2::text[], $3::text[]) AS n (source, uid, content)
+CROSS JOIN LATERAL (
+    SELECT id FROM alerts
+    WHERE hashtextextended(uid, 0) = hashtextextended(n.uid, 0) AND received_at >= $4
+        AND uid = n.uid AND source = n.source
+    ORDER BY received_at, id LIMIT 1
+) AS first
+LEFT JOIN LATERAL (
+    SELECT id FROM alerts
+    WHERE hashtextextended(uid, 0) = hashtextextended(n.uid, 0) AND received_at >= $4
+        AND uid = n.uid AND source = n.source AND content = n.content
+    ORDER BY received_at, id LIMIT 1
+) AS same ON TRUE
+
+-- name: known_windows
+SELECT key, started_at, until, count, run_id FROM windows WHERE key = ANY ($1::text[]) AND until > $2
+
+-- name: awaiting
+SELECT record FROM steps JOIN runs ON runs.id = run_id
+WHERE awaits_alert AND runs.state IN ('ready', 'running', 'waiting') AND NOT cancel_requested
+
+-- name: due
+SELECT * FROM runs WHERE state = 'waiting' AND wake_at <= $1 ORDER BY wake_at LIMIT $2
+
+-- name: expired_leases
+SELECT * FROM runs WHERE state = 'running' AND lease_until < $1 ORDER BY lease_until LIMIT $2
+
+-- name: due_approvals
+(SELECT approval FROM approvals WHERE state = 'pending' AND decide_by <= $1 ORDER BY decide_by LIMIT $2)
+UNION ALL
+(SELECT approval FROM approvals WHERE state = 'granted' AND execute_by <= $1 ORDER BY execute_by LIMIT $2)
+LIMIT $2
+
+-- name: run
+SELECT * FROM runs WHERE id = $1
+
+-- name: steps
+SELECT path, record FROM steps WHERE run_id = $1 ORDER BY path
+
+-- name: attempts
+SELECT attempt FROM attempts WHERE run_id = $1 ORDER BY path, number
+
+-- name: approval
+SELECT approval FROM approvals WHERE id = $1
+
+-- name: alert
+SELECT body FROM alerts JOIN payloads USING (entry_id) WHERE alerts.id = $1
+
+-- name: alert_row
+SELECT * FROM alerts WHERE id = $1
+
+-- name: playbook_text
+SELECT file, text FROM playbooks WHERE digest = $1
+
+-- name: control
+SELECT value FROM control WHERE key = $1
+
+-- name: action_counts
+SELECT k.key, (
+    SELECT count(*) FROM (
+        SELECT DISTINCT run_id, path FROM acted
+        WHERE hashtextextended(acted.key, 0) = hashtextextended(k.key, 0) AND at >= $2 AND acted.key = k.key
+            AND NOT (run_id = $3 AND path = $4)
+    ) AS actions
+) AS actions
+FROM unnest($1::text[]) AS k (key)
+
+-- name: counts
+SELECT 'alerts' AS what, outcome AS word, count(*) AS number FROM alerts GROUP BY outcome
+UNION ALL SELECT 'alerts', 'dead_letter', count(*) FROM dead_letters HAVING count(*) > 0
+UNION ALL SELECT 'runs', state, count(*) FROM runs GROUP BY state
+UNION ALL SELECT 'actions', effect || '/' || state, count(*) FROM attempts GROUP BY effect, state
+UNION ALL SELECT 'approvals', state, count(*) FROM approvals GROUP BY state
+UNION ALL SELECT 'entries', '', size FROM tree
+
+-- name: tree
+SELECT size, frontier FROM tree
+
+-- name: entries
+SELECT idx, id, type, at, run_id, leaf, leaf_hash, salt, body
+FROM entries LEFT JOIN payloads ON entry_id = id
+WHERE idx >= $1 ORDER BY idx LIMIT $2
+
+-- name: entries_of_run
+SELECT idx, id, type, at, run_id, leaf, leaf_hash, salt, body
+FROM entries LEFT JOIN payloads ON entry_id = id
+WHERE idx >= $1 AND run_id = $3 ORDER BY run_seq LIMIT $2
+
+-- name: checkpoints
+SELECT text FROM checkpoints ORDER BY size DESC LIMIT $1
+
+-- name: xact_status
+SELECT pg_xact_status($1::text::xid8)
+
+-- name: entry_exists
+SELECT EXISTS (SELECT FROM entries WHERE id = $1)
