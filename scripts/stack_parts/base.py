@@ -11,20 +11,14 @@ import threading
 from collections.abc import Mapping, Sequence
 from os import environ  # noqa: TID251 - this script runs before soar and its settings are installed
 from pathlib import Path
-from typing import TYPE_CHECKING
 
-if TYPE_CHECKING:
-    from .process import Command, Daemon
+from .process import Command, Daemon, StackError
 
 ROOT = Path(__file__).resolve().parents[2]
 HOME = Path(environ.get("SOAR_STACK_HOME", ROOT / ".stack")).absolute()
 BUILD_SECONDS = 900
 
 _apt = threading.Lock()
-
-
-class StackError(Exception):
-    """A part cannot be had; the text says what is wrong and what to do."""
 
 
 class Part:

@@ -8,8 +8,8 @@ import urllib.error
 import urllib.request
 from os import environ  # noqa: TID251 - this script runs before soar and its settings are installed
 
-from .base import Part, StackError, call, say
-from .process import Command, Daemon
+from .base import Part, call, say
+from .process import Command, Daemon, StackError
 
 VERSION = "1.22.2"
 MODULE = "github.com/open-policy-agent/opa"

@@ -14,8 +14,8 @@ from hashlib import sha256
 from os import environ  # noqa: TID251 - this script runs before soar and its settings are installed
 from pathlib import Path
 
-from .base import Part, StackError, apt_install, call
-from .process import Command, Daemon
+from .base import Part, apt_install, call
+from .process import Command, Daemon, StackError
 
 # Read by Debian's postgresql-common when the package is installed, see pg_createcluster(1).
 NO_SYSTEM_CLUSTER = Path("/etc/postgresql-common/createcluster.d/soar-stack.conf")

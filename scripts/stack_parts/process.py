@@ -13,9 +13,11 @@ from collections.abc import Callable, Iterator, Mapping, Sequence
 from dataclasses import asdict, dataclass, field
 from pathlib import Path
 
-from .base import StackError
-
 STOP_SECONDS = 30
+
+
+class StackError(Exception):
+    """A part cannot be had; the text says what is wrong and what to do."""
 
 
 @dataclass(frozen=True, kw_only=True)

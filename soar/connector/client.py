@@ -18,7 +18,7 @@ from pydantic import AfterValidator, Field
 
 from soar import __version__
 from soar.connector.auth import Auth, BasicAuth, BearerAuth, HeaderAuth
-from soar.connector.base import Call, Model
+from soar.connector.call import Call, Model
 from soar.connector.network import CONNECT_SECONDS, Flight, current_flight, guarded_transport, refusal
 from soar.connector.response import Exchange, Response, printable, refused, strike
 from soar.connector.secret import SecretResolver

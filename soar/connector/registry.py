@@ -15,7 +15,8 @@ import httpx
 import structlog
 from pydantic import BaseModel, Field, ValidationError
 
-from soar.connector.base import BoundAction, Call, Connector, Trail
+from soar.connector.base import BoundAction, Connector
+from soar.connector.call import Call, Trail
 from soar.connector.capabilities import CAPABILITIES
 from soar.connector.client import Client
 from soar.connector.loader import Loaded, LoadedConnector, Loader

@@ -14,7 +14,7 @@ from urllib.parse import quote
 import orjson
 from pydantic import BaseModel, ValidationError
 
-from soar.connector.base import Trail
+from soar.connector.call import Trail
 from soar.errors import (
     AuthenticationError,
     ConnectorError,

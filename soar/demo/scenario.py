@@ -122,7 +122,7 @@ async def _take_back(running: Running, say: Callable[[str], None]) -> None:
     for run in await service.store.runs(playbook_id="ransomware-host"):
         steps = await service.store.steps(run.id)
         isolated = steps.get("isolate")
-        if run.kind is RunKind.ALERT and isolated and isolated.ok and run.vars.get("host") != "srv-db-01":
+        if run.kind is RunKind.ALERT and isolated and isolated.ok and isolated.result["host"] == "ws-17":
             undo = await service.control("alice").undo(run.id, path="isolate")
             running.worker.wake()
             say(f"alice takes an isolation back: {undo[0]}")

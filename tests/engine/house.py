@@ -83,7 +83,6 @@ class House:
     folder: Path
     lab: LabServer
     clock: TestClock = field(default_factory=TestClock)
-    environ: dict[str, str] = field(default_factory=dict)
     wrap: Callable[[Store], Store] | None = None
     service: Service = field(init=False)
     running: Running = field(init=False)
@@ -92,7 +91,7 @@ class House:
 
     @property
     def loaded(self) -> Loaded:
-        return load_settings(self.folder / "soar.yaml", self.environ)
+        return load_settings(self.folder / "soar.yaml", {})
 
     @property
     def store(self) -> Store:
@@ -228,13 +227,17 @@ class House:
 
 
 async def settle(house: House) -> None:
-    async with asyncio.timeout(20):
-        while True:
+    """Until no run is running or due, and none is ready but those that a lock keeps: nobody takes them for long."""
+    untaken = 0
+    async with asyncio.timeout(30):
+        while untaken < 25:
             due = await house.running.timekeeper.tick()
             house.running.worker.wake()
             runs = (await house.store.counts()).runs
-            if not due and not runs.get(RunState.READY) and not runs.get(RunState.RUNNING):
+            busy = due or runs.get(RunState.RUNNING)
+            if not busy and not runs.get(RunState.READY):
                 return
+            untaken = 0 if busy else untaken + 1
             await asyncio.sleep(0.01)
 
 

@@ -145,16 +145,14 @@ async def test_unknown_outcomes_are_resolved_one_by_one_or_together(house: House
 
 
 async def test_without_a_decision_nothing_is_sent_and_runs_go_on_by_themselves(house: House) -> None:
-    house.environ["SOAR_POLICY__TIMEOUT_SECONDS"] = "0.0000001"
     await start(house)
+    await house.running.engine.close()
     run = await house.go()
     await house.pass_time(3600)
     assert (run.state, house.sent()) == (RunState.WAITING, [])
     assert (await house.step(run, "say")).data["phase"] == "policy"
     assert len(await house.told(run, "step.waiting")) == 1
-    await house.stop()
-    house.environ.clear()
-    await house.start()
+    await house.restart()
     await house.pass_time(6)
     assert (await house.run(run.id)).state is RunState.SUCCEEDED
 
