@@ -6,10 +6,14 @@ import hashlib
 from datetime import UTC, datetime
 from typing import Any
 
+import orjson
 import rfc8785
 from pydantic import BaseModel, ConfigDict
 
 Json = Any  # str, int, float, bool, None, list, dict of them; a recursive type would cost pydantic dearly
+
+
+_EXACT = 2**53
 
 
 class Frozen(BaseModel):
@@ -25,7 +29,20 @@ def canonical(value: Json) -> bytes:
 
     Raises `ValueError` (`rfc8785.CanonicalizationError`) for what JSON cannot say: NaN, integers beyond 2**53.
     """
-    return rfc8785.dumps(value)
+    # Sorted compact JSON is RFC 8785 wherever keys are ASCII and there are no fractions and no large integers;
+    # orjson writes that thirty times faster. Everything else goes the long way.
+    return orjson.dumps(value, option=orjson.OPT_SORT_KEYS) if _simple(value) else rfc8785.dumps(value)
+
+
+def _simple(value: Json) -> bool:
+    kind = type(value)
+    if kind is dict:
+        return all(type(key) is str and key.isascii() and _simple(child) for key, child in value.items())
+    if kind is list or kind is tuple:
+        return all(_simple(child) for child in value)
+    if kind is str:
+        return value.isascii()  # no lone surrogates to trip over
+    return value is None or kind is bool or (kind is int and -_EXACT < value < _EXACT)
 
 
 def digest(value: Json) -> str:
