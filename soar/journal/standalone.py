@@ -6,11 +6,9 @@ FOLDER is the export (by default where this file stands); --policy says whose si
 FOLDER/policy, the log's own word: get it from somebody else); --earlier is a checkpoint kept from before: the log must
 still begin with exactly what it speaks of. Every entry is read once; the first thing that is wrong ends it.
 
-1. `checkpoint` is a signed note (c2sp.org/signed-note): the log's name, its number of entries and the root of its
-   Merkle tree (c2sp.org/tlog-checkpoint), signed by a log key of the policy (c2sp.org/tlog-policy) and cosigned by as
-   many of its witnesses as it asks for (c2sp.org/tlog-cosignature).
-2. The entries in `tile/entries` (c2sp.org/tlog-tiles) give that root (RFC 9162, 2.1.1). The other tiles only repeat
-   hashes that follow from the entries; nothing here reads them.
+1. `checkpoint` is a note (c2sp.org/signed-note) with the log's name, size and Merkle root (c2sp.org/tlog-checkpoint),
+   signed by a log and as many witnesses (c2sp.org/tlog-cosignature) as the policy asks for (c2sp.org/tlog-policy).
+2. The entries in `tile/entries` (c2sp.org/tlog-tiles) give that root (RFC 9162, 2.1.1); other tiles only repeat it.
 3. Each entry of a run names the one before it by its hash and counts on from it: none inside a run was left out.
 4. Each file in `payloads` is what its entry names: SHA-256 over 32 bytes of salt and the payload's own bytes.
 """
@@ -30,14 +28,10 @@ LOG, WITNESS = b"\x01", b"\x04"  # types of keys
 WIDTH = 256  # entries in a full bundle
 
 
-class NotVerifiedError(Exception):
-    """What is wrong, in a sentence."""
-
-
 def need(holds: object, otherwise: str) -> None:
-    """Go on only if it holds."""
+    """Go on only if it holds; raises ValueError with the sentence that says what is wrong."""
     if not holds:
-        raise NotVerifiedError(otherwise)
+        raise ValueError(otherwise)
 
 
 def sha256(*parts: bytes) -> bytes:
@@ -58,10 +52,9 @@ class Policy:
     def __init__(self, text: str) -> None:
         self.keys: dict[tuple[str, bytes], tuple[bytes, bytes, str | None]] = {}  # -> type, key, witness's name
         self.groups: dict[str, tuple[int, list[str]]] = {}  # how many of which members
-        for line in text.splitlines():
-            words = line.split()
+        for words in map(str.split, text.splitlines()):
             if words and not words[0].startswith("#"):
-                need(self._takes(words), f"the policy has a line that makes no sense: {line}")
+                need(self._takes(words), f"the policy has a line that makes no sense: {' '.join(words)}")
         need("" in self.groups, "the policy has no quorum line")
 
     def _takes(self, words: list[str]) -> bool:
@@ -153,9 +146,10 @@ class Export:
             self.runs[run] = (number + 1, node.hex())
         payload = self.folder / "payloads" / f"{path(self.size)}.json"
         if payload.exists():
-            told, self.payloads = json.loads(payload.read_bytes()), self.payloads + 1
-            hashed = sha256(bytes.fromhex(told["salt"]), told["payload"].encode()).hex()
-            need(len(told["salt"]) == 64 and hashed == fields.get("payload"), "its payload is not what was recorded")
+            told = json.loads(payload.read_bytes())
+            salt, self.payloads = bytes.fromhex(told["salt"]), self.payloads + 1
+            found = (told["index"], told["salt"], len(salt), sha256(salt, told["payload"].encode()).hex())
+            need(found == (self.size, salt.hex(), 32, fields.get("payload")), "its payload is not what was recorded")
         carry, self.size = self.size, self.size + 1
         while carry & 1:  # two complete subtrees of one size stand side by side: they become one
             node, carry = sha256(b"\x01", self.edge.pop(), node), carry >> 1
@@ -170,7 +164,7 @@ class Export:
 
 
 def verify(folder: Path, policy: Policy, earlier: list[str]) -> str:
-    """Check everything and say what was found; raises NotVerifiedError, or what unreadable bytes and files raise."""
+    """Check everything and say what was found; raises ValueError, or what unreadable files and keys raise."""
     size, root = open_checkpoint((folder / "checkpoint").read_bytes().decode(), policy, quorum=True)
     claims = [(size, root), *(open_checkpoint(note, policy, quorum=False) for note in earlier)]
     need(all(0 < old <= size for old, _ in claims), f"a checkpoint speaks of none or more than these {size} entries")
@@ -180,10 +174,9 @@ def verify(folder: Path, policy: Policy, earlier: list[str]) -> str:
             export.take(leaf)
             good = all(old != export.size or old_root == export.root() for old, old_root in claims)
             need(good, "the entries up to here are not those of the checkpoint over them")
-    except (NotVerifiedError, OSError, ValueError, LookupError, TypeError, AttributeError) as error:
-        raise NotVerifiedError(f"after {export.size} entries: {error}") from error
-    stray = sum(1 for _ in (folder / "payloads").rglob("*.json")) - export.payloads
-    need(not stray, f"{stray} files in payloads belong to no entry")
+    except (OSError, ValueError, LookupError, TypeError, AttributeError) as error:
+        raise ValueError(f"after {export.size} entries: {error}") from error
+    need(export.payloads == sum(1 for _ in folder.glob("payloads/**/*.json")), "a payload belongs to no entry")
     return f"{size} entries in {len(export.runs)} runs, {export.payloads} payloads, root {root.hex()}: all verified"
 
 
@@ -197,8 +190,8 @@ def main() -> None:
     try:
         policy = Policy((told.policy or told.folder / "policy").read_text(encoding="utf-8"))
         found = verify(told.folder, policy, [each.read_bytes().decode() for each in told.earlier])
-    except (NotVerifiedError, InvalidSignature, OSError, ValueError, TypeError) as error:
-        sys.exit(f"NOT VERIFIED: {error or 'a signature is wrong'}")
+    except (InvalidSignature, OSError, ValueError) as error:
+        sys.exit(f"NOT VERIFIED: {str(error) or 'a signature is wrong'}")
     whose = "" if told.policy else "; the keys are those that the export itself names: compare them"
     sys.stdout.write(f"{found}{whose}\n")
 

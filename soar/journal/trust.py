@@ -106,6 +106,11 @@ class TrustPolicy:
         return group is not None and sum(self._holds(each, witnessed) for each in group.members) >= group.threshold
 
 
+def claimed(note: str) -> Checkpoint:
+    """What a signed checkpoint claims, believed by nobody yet; raises JournalError where it is none."""
+    return Checkpoint.from_text(f"{note.rpartition(chr(10) * 2)[0]}\n")
+
+
 class _Reading:
     """A policy file as far as it was read. A name must stand before it is used, so no group contains itself."""
 
@@ -117,7 +122,12 @@ class _Reading:
         self._placed: set[str] = set()
 
     def take(self, keyword: str, *words: str) -> None:
-        readers: dict[str, Callable[..., None]] = {"log": self._log, "witness": self._witness, "group": self._group, "quorum": self._quorum}
+        readers: dict[str, Callable[..., None]] = {
+            "log": self._log,
+            "witness": self._witness,
+            "group": self._group,
+            "quorum": self._quorum,
+        }
         if keyword not in readers:
             raise JournalError(f"a line begins with {', '.join(readers)}, not {keyword!r}")
         readers[keyword](*words)

@@ -25,7 +25,7 @@ from soar.service import Running, Service, assemble
 from soar.settings import Loaded, load_settings
 from soar.store.port import Store
 
-TOKEN = "lab-token-of-a-test"  # noqa: S105 - of a lab that lives as long as a test
+TOKEN = "lab-token-of-a-test"
 
 DECISION = """
 package soar.main
@@ -204,6 +204,14 @@ class House:
         """What reached the lab, by its own log."""
         return [line for line in read_log(self.lab.log_path) if method in {None, line["method"]}]
 
+    async def until_sent(self, count: int = 1) -> None:
+        """Until so many requests reached the lab."""
+        async with asyncio.timeout(10):
+            while True:
+                if len(self.sent()) >= count:
+                    return
+                await asyncio.sleep(0.01)
+
     def effects(self) -> list[str]:
         """What changed in the lab, by its own log."""
         return [line["effect"] for line in self.sent() if line["applied"]]
@@ -220,10 +228,12 @@ class House:
     async def verify(self) -> Report:
         """Check the whole journal against its signed checkpoints."""
         await self.running.sequencer.sign()
-        service = self.service
-        return await verify_store(
-            self.store, verifier=service.signer().verifier, origin=service.loaded.settings.journal.origin
-        )
+        return await self.verify_of(self.store)
+
+    async def verify_of(self, store: Store) -> Report:
+        """Check a journal that this house's key signed."""
+        origin = self.service.loaded.settings.journal.origin
+        return await verify_store(store, verifier=self.service.signer().verifier, origin=origin)
 
 
 async def settle(house: House) -> None:

@@ -8,7 +8,7 @@ from soar.model.run import RunState, StepState
 
 from .house import DENY_CONTAIN, House
 
-TICKET = "{id: ticket, use: ticket.create, with: {title: \"${{ alert.title }}\"}}"
+TICKET = '{id: ticket, use: ticket.create, with: {title: "${{ alert.title }}"}}'
 ISOLATE = "{id: isolate, use: host.isolate, with: {host: ws-17}}"
 SAY = "{id: say, use: notify.send, with: {channel: soc, text: hello}}"
 BLOCK = "{id: block, use: ip.block, with: {ip: 203.0.113.66}}"
@@ -38,14 +38,15 @@ async def test_what_an_alert_says_is_never_evaluated(house: House) -> None:
     evil = "${{ run.id }} ${{ alert.title }} $${{ vars }}"
     house.called(
         "inputs: {type: object, properties: {text: {type: string}}}\n"
-        "steps:\n  - {id: ticket, use: ticket.create, with: {title: \"${{ vars.text }}\"}}\n",
+        'steps:\n  - {id: ticket, use: ticket.create, with: {title: "${{ vars.text }}"}}\n',
         "inner",
     )
     host = "h-${{ alert.title }}"
     await start(
         house,
-        "{call: inner, with: {text: \"${{ alert.title }}\"}}",
-        "{id: cut, use: host.isolate, with: {host: \"${{ alert.entities.hosts[0].name }}\"}, undo: {use: host.release, after: 1h}}",
+        '{call: inner, with: {text: "${{ alert.title }}"}}',
+        '{id: cut, use: host.isolate, with: {host: "${{ alert.entities.hosts[0].name }}"},'
+        " undo: {use: host.release, after: 1h}}",
     )
     run = await house.go(title=evil, hostname=host)
     assert run.state is RunState.SUCCEEDED, run.error
@@ -152,7 +153,7 @@ async def test_a_retry_waits_as_long_as_the_other_side_asks(house: House) -> Non
 
 
 async def test_retries_end_and_are_counted(house: House) -> None:
-    await start(house, TICKET.replace("}}\"}}", "}}\"}, retry: {attempts: 2, backoff: {from: 1s, to: 1s}}}"))
+    await start(house, TICKET.replace('}}"}}', '}}"}, retry: {attempts: 2, backoff: {from: 1s, to: 1s}}}'))
     house.lab.faults.put("desk", Fault(mode=Mode.RATE_LIMITED, retry_after=1))
     run = await house.go()
     await house.pass_time(5)
@@ -167,7 +168,7 @@ async def test_retries_end_and_are_counted(house: House) -> None:
 
 
 async def test_what_the_playbook_does_not_retry_fails_at_once(house: House) -> None:
-    await start(house, TICKET.replace("}}\"}}", "}}\"}, retry: {on: [timeout]}}"))
+    await start(house, TICKET.replace('}}"}}', '}}"}, retry: {on: [timeout]}}'))
     house.lab.faults.put("desk", Fault(mode=Mode.RATE_LIMITED, times=1))
     assert (await house.go()).state is RunState.FAILED
     assert len(house.sent()) == 1
@@ -184,8 +185,8 @@ async def test_a_step_has_its_own_deadline(house: House) -> None:
 @pytest.mark.parametrize("happened", [True, False])
 async def test_a_person_says_what_became_of_an_unknown_outcome(house: House, happened: bool) -> None:
     await start(
-        house, SAY.replace("hello}}", "hello}, on_error: continue}"), "{set: {ok: \"${{ steps.say.ok }}\"}}",
-        rest="outputs: {said: \"${{ vars.ok }}\"}\n",
+        house, SAY.replace("hello}}", "hello}, on_error: continue}"), '{set: {ok: "${{ steps.say.ok }}"}}',
+        rest='outputs: {said: "${{ vars.ok }}"}\n',
     )  # fmt: skip
     house.lab.faults.put("chat", Fault(mode=Mode.DROP_AFTER, times=1))
     run = await house.go()
@@ -225,7 +226,7 @@ async def test_an_undo_that_cannot_be_rendered_fails_the_step_before_it_is_sent(
     await start(
         house,
         "{id: cut, use: host.isolate, with: {host: ws-17},"
-        " undo: {use: host.release, after: 1h, with: {host: \"${{ length(alert.title.no) }}\"}}}",
+        ' undo: {use: host.release, after: 1h, with: {host: "${{ length(alert.title.no) }}"}}}',
     )
     run = await house.go()
     assert run.state is RunState.FAILED
@@ -293,7 +294,9 @@ async def test_an_undo_by_hand_comes_instead_of_the_one_in_time_not_besides(hous
 
 
 async def test_what_was_done_is_taken_back_by_hand_last_done_first(house: House) -> None:
-    await start(house, ISOLATE, BLOCK, "{id: out, use: account.disable, with: {user: ann}, undo: {use: account.enable}}")
+    await start(
+        house, ISOLATE, BLOCK, "{id: out, use: account.disable, with: {user: ann}, undo: {use: account.enable}}"
+    )
     run = await house.go()
     names = await house.control().undo(run.id)
     assert [(await house.run(name)).parent_path for name in names] == ["out", "block", "isolate"]

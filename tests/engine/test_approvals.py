@@ -230,7 +230,7 @@ async def test_two_people_at_once_give_exactly_one_decision_each_time(house: Hou
     await house.rest()
     waiting = await house.store.approvals(state=ApprovalState.PENDING, limit=1000)
     assert len(waiting) == 200
-    desk, dice = house.service.desk(house.running.worker.wake), random.Random(7)  # noqa: S311
+    desk, dice = house.service.desk(house.running.worker.wake), random.Random(7)
 
     async def race(approval: Approval) -> list[str]:
         words = [("alice", "grant"), ("carol", "deny")]

@@ -1,7 +1,5 @@
 """What people do to runs, and what happens when parts of the house are away."""
 
-import asyncio
-
 import pytest
 
 from soar.errors import InputError, NotFoundError, StateConflictError
@@ -42,8 +40,7 @@ async def test_the_kill_switch_also_stops_the_look_at_what_a_lost_answer_did(hou
     await start(house, "steps:\n  - {id: block, use: ip.block, with: {ip: 203.0.113.66}}\n")
     house.lab.faults.put("firewall", Fault(mode=Mode.SLOW, seconds=1, method="POST", times=1))
     admitted = await house.admit()
-    while not house.sent():
-        await asyncio.sleep(0.01)
+    await house.until_sent()
     house.lab.faults.put("firewall", Fault(mode=Mode.DROP_AFTER, method="POST", times=1))
     await house.control().halt(reason="now")
     await house.rest()
@@ -81,8 +78,7 @@ async def test_a_run_cancelled_under_way_sends_nothing_more(house: House) -> Non
     await start(house)
     house.lab.faults.put("chat", Fault(mode=Mode.SLOW, seconds=0.5))
     admitted = await house.admit()
-    while not house.sent():
-        await asyncio.sleep(0.01)
+    await house.until_sent()
     await house.control().cancel(admitted.run_ids[0], reason="stop")
     await house.rest()
     run = await house.run(admitted.run_ids[0])
@@ -128,7 +124,8 @@ async def test_a_retry_does_again_what_failed_and_nothing_else(house: House) -> 
 async def test_unknown_outcomes_are_resolved_one_by_one_or_together(house: House) -> None:
     await start(
         house,
-        "steps:\n  - parallel:\n" + "".join(f"      - {SAY.replace('id: say', f'id: {name}')}\n" for name in ("a", "b")),
+        "steps:\n  - parallel:\n"
+        + "".join(f"      - {SAY.replace('id: say', f'id: {name}')}\n" for name in ("a", "b")),
     )
     house.lab.faults.put("chat", Fault(mode=Mode.DROP_AFTER, times=2))
     run = await house.go()

@@ -142,10 +142,12 @@ async def test_no_text_of_an_alert_stops_the_door(house: House, text: str) -> No
 async def test_a_lock_lets_one_run_at_a_time_go_in_the_order_they_came(house: House) -> None:
     await start(
         house,
-        "lock: title\nsteps:\n  - {id: t, use: ticket.create, with: {title: \"${{ alert.raw.n }} begins\"}}\n"
-        "  - wait: 1m\n  - {use: ticket.create, with: {title: \"${{ alert.raw.n }} ends\"}}\n",
+        'lock: title\nsteps:\n  - {id: t, use: ticket.create, with: {title: "${{ alert.raw.n }} begins"}}\n'
+        '  - wait: 1m\n  - {use: ticket.create, with: {title: "${{ alert.raw.n }} ends"}}\n',
     )
-    await house.running.admit([house.record(title="same", n=str(n), severity="low" if n < 2 else "high") for n in range(4)])
+    await house.running.admit(
+        [house.record(title="same", n=str(n), severity="low" if n < 2 else "high") for n in range(4)]
+    )
     await house.running.admit([house.record(title="other", n="free")])
     for _ in range(6):
         await house.rest()
@@ -159,7 +161,8 @@ async def test_a_lock_lets_one_run_at_a_time_go_in_the_order_they_came(house: Ho
 async def test_a_run_that_is_retried_waits_for_whoever_holds_the_lock_now(house: House) -> None:
     await start(
         house,
-        "lock: title\nsteps:\n  - {id: note, use: ticket.comment, with: {key: \"${{ alert.raw.key }}\", text: x}, if: alert.raw.key}\n"
+        'lock: title\nsteps:\n  - {id: note, use: ticket.comment, with: {key: "${{ alert.raw.key }}", text: x},'
+        " if: alert.raw.key}\n"
         "  - wait: 1h\n",
     )
     first = await house.go(title="same", key="NONE-1")

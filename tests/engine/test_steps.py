@@ -8,7 +8,8 @@ import pytest
 from soar.errors import InputError, NotAllowedError
 from soar.lab import Fault, Mode
 from soar.model.base import to_rfc3339
-from soar.model.run import RunKind, RunState, StepState
+from soar.model.run import Run, RunKind, RunState, StepState
+from soar.store.port import Fact, InsertRun
 
 from .house import House
 
@@ -31,7 +32,8 @@ def said(house: House) -> list[str]:
 async def test_if_takes_the_branch_that_holds(house: House, severity: str, branch: str) -> None:
     await start(
         house,
-        f"steps:\n  - if: alert.severity == 'critical'\n    then:\n      - {say('then')}\n    else:\n      - {say('else')}\n",
+        "steps:\n  - if: alert.severity == 'critical'\n"
+        f"    then:\n      - {say('then')}\n    else:\n      - {say('else')}\n",
     )
     await house.go(severity=severity)
     assert said(house) == [branch]
@@ -40,8 +42,7 @@ async def test_if_takes_the_branch_that_holds(house: House, severity: str, branc
 async def test_a_step_whose_condition_does_not_hold_is_skipped(house: House) -> None:
     await start(
         house,
-        f"steps:\n  - {say('no', 'a')[:-1]}, if: alert.title == 'other'}}\n"
-        f"  - {say('${{ steps.a.state }}')}\n",
+        f"steps:\n  - {say('no', 'a')[:-1]}, if: alert.title == 'other'}}\n  - {say('${{ steps.a.state }}')}\n",
     )
     assert (await house.go()).state is RunState.SUCCEEDED
     assert said(house) == ["skipped"]
@@ -79,7 +80,7 @@ async def test_a_parallel_branch_does_not_undo_what_another_set(house: House) ->
         house,
         "vars: {a: old, b: old}\n"
         "steps:\n  - parallel:\n      - {set: {a: one}}\n      - {set: {b: two}}\n      - {set: {c: 3}}\n"
-        "outputs: {a: \"${{ vars.a }}\", b: \"${{ vars.b }}\", c: \"${{ vars.c }}\"}\n",
+        'outputs: {a: "${{ vars.a }}", b: "${{ vars.b }}", c: "${{ vars.c }}"}\n',
     )
     assert (await house.go()).outputs == {"a": "one", "b": "two", "c": 3}
 
@@ -88,7 +89,7 @@ async def test_foreach_does_its_steps_for_each_element(house: House) -> None:
     await start(
         house,
         "steps:\n  - id: all\n    foreach: alert.raw.names\n    as: name\n    concurrency: 3\n    do:\n"
-        "      - {id: out, use: account.disable, with: {user: \"${{ item.name }}\"}}\n"
+        '      - {id: out, use: account.disable, with: {user: "${{ item.name }}"}}\n'
         f"  - {say('${{ length(steps.all.result) }} ${{ steps.all.result[1].out.result.user }}')}\n",
     )
     run = await house.go(names=["ann", "ben", "cem", "dan"])
@@ -101,7 +102,7 @@ async def test_foreach_refuses_more_than_its_limit_and_does_nothing(house: House
     await start(
         house,
         "steps:\n  - foreach: alert.raw.names\n    limit: 2\n    do:\n"
-        "      - {use: account.disable, with: {user: \"${{ item.value }}\"}}\n",
+        '      - {use: account.disable, with: {user: "${{ item.value }}"}}\n',
     )
     assert (await house.go(names=["ann", "ben", "cem"])).state is RunState.FAILED
     assert house.sent() == []
@@ -126,7 +127,7 @@ async def test_a_round_that_fails_stops_no_other_and_the_first_is_named(house: H
     await start(
         house,
         "steps:\n  - foreach: alert.raw.keys\n    concurrency: 2\n    do:\n"
-        "      - {id: note, use: ticket.comment, with: {key: \"${{ item.value }}\", text: x}}\n"
+        '      - {id: note, use: ticket.comment, with: {key: "${{ item.value }}", text: x}}\n'
         f"on_error:\n  - wait: 1m\n  - {say('${{ vars.error.step }}')}\n",
     )
     run = await house.go(keys=["N-1", "N-2", "N-3", "N-4"])
@@ -160,7 +161,7 @@ async def test_wait_until_an_instant(house: House) -> None:
 async def test_wait_for_an_alert_ends_with_that_alert_and_no_other(house: House) -> None:
     house.playbook(
         "steps:\n  - id: again\n"
-        "    wait: {for_alert: {match: {\"entities.hosts[].name\": \"${{ alert.entities.hosts[0].name }}\"}}}\n"
+        '    wait: {for_alert: {match: {"entities.hosts[].name": "${{ alert.entities.hosts[0].name }}"}}}\n'
         f"    timeout: 2h\n  - {say('${{ steps.again.result.alert.title }}')}\n"
     )
     await house.start()
@@ -189,7 +190,7 @@ async def test_waiting_for_what_is_not_there_fails_the_run_and_never_the_door(ho
     """An alert without the field would otherwise leave a condition that no later alert can be checked against."""
     await start(
         house,
-        "steps:\n  - wait: {for_alert: {match: {\"entities.hosts[].name\": \"${{ alert.entities.hosts[0].name }}\"}}}\n"
+        'steps:\n  - wait: {for_alert: {match: {"entities.hosts[].name": "${{ alert.entities.hosts[0].name }}"}}}\n'
         "    timeout: 2h\n",
     )
     assert (await house.go()).state is RunState.FAILED
@@ -209,8 +210,8 @@ async def test_waiting_for_what_is_not_there_fails_the_run_and_never_the_door(ho
 async def test_a_question_takes_an_answer_of_its_type(house: House, form: str, answer: object, wrong: object) -> None:
     await start(
         house,
-        f"steps:\n  - {{id: it, ask: \"${{{{ alert.title }}}}?\", {form}, groups: [{{group: soc-lead}}]}}\n"
-        "outputs: {it: \"${{ steps.it.result.answer }}\", by: \"${{ steps.it.result.by }}\"}\n",
+        f'steps:\n  - {{id: it, ask: "${{{{ alert.title }}}}?", {form}, groups: [{{group: soc-lead}}]}}\n'
+        'outputs: {it: "${{ steps.it.result.answer }}", by: "${{ steps.it.result.by }}"}\n',
     )
     run = await house.go(title="Was it ${{ run.id }}")
     approval = await house.pending()
@@ -235,14 +236,14 @@ async def test_a_question_that_nobody_answers_fails_in_its_time(house: House) ->
 
 INNER = (
     "inputs: {type: object, properties: {text: {type: string}}}\n"
-    f"steps:\n  - {say('${{ vars.text }}', 'tell')}\noutputs: {{id: \"${{{{ steps.tell.result.id }}}}\"}}\n"
+    f'steps:\n  - {say("${{ vars.text }}", "tell")}\noutputs: {{id: "${{{{ steps.tell.result.id }}}}"}}\n'
 )
 
 
 async def test_call_runs_another_playbook_and_takes_its_outputs(house: House) -> None:
     house.called(INNER, "inner")
     await start(
-        house, "steps:\n  - {id: sub, call: inner, with: {text: hi}}\noutputs: {id: \"${{ steps.sub.result.id }}\"}\n"
+        house, 'steps:\n  - {id: sub, call: inner, with: {text: hi}}\noutputs: {id: "${{ steps.sub.result.id }}"}\n'
     )
     run = await house.go()
     assert (run.state, run.outputs) == (RunState.SUCCEEDED, {"id": "msg-1"})
@@ -285,7 +286,7 @@ async def test_a_sub_run_that_needs_review_leaves_its_caller_waiting_until_it_is
 
 @pytest.mark.parametrize(("how", "state"), [("succeeded", RunState.SUCCEEDED), ("failed", RunState.FAILED)])
 async def test_stop_ends_the_run_here(house: House, how: str, state: RunState) -> None:
-    await start(house, f"steps:\n  - {{stop: {how}, message: \"${{{{ alert.title }}}}\"}}\n  - {say('never')}\n")
+    await start(house, f'steps:\n  - {{stop: {how}, message: "${{{{ alert.title }}}}"}}\n  - {say("never")}\n')
     run = await house.go(title="because")
     assert (run.state, run.error) == (state, "because")
     assert house.sent() == []
@@ -317,8 +318,9 @@ async def test_on_error_of_the_playbook_runs_once_and_the_run_still_failed(house
 async def test_an_expression_that_fails_fails_its_step_alone(house: House) -> None:
     await start(
         house,
-        f"steps:\n  - {{set: {{x: \"${{{{ length(alert.description) }}}}\"}}, on_error: continue}}\n  - {say('went on')}\n"
-        "outputs: {x: \"${{ vars.x }}\"}\n",
+        'steps:\n  - {set: {x: "${{ length(alert.description) }}"}, on_error: continue}\n'
+        f"  - {say('went on')}\n"
+        'outputs: {x: "${{ vars.x }}"}\n',
     )
     assert (await house.go()).state is RunState.SUCCEEDED
     assert said(house) == ["went on"]
@@ -358,9 +360,6 @@ async def test_a_run_finishes_on_the_version_it_began_with(house: House) -> None
 async def test_a_playbook_that_nobody_has_any_more_ends_its_run_where_people_see_it(house: House) -> None:
     """Such a run must not go through recovery for ever."""
     await start(house, f"steps:\n  - {say('x')}\n")
-    from soar.model.run import Run
-    from soar.store.port import Fact, InsertRun
-
     lost = Run(
         id="run-lost", kind=RunKind.MANUAL, state=RunState.READY, playbook_id="gone", playbook_digest="0" * 64,
         created_at=house.clock.now(),
@@ -373,7 +372,11 @@ async def test_a_playbook_that_nobody_has_any_more_ends_its_run_where_people_see
 
 
 async def test_many_runs_at_once_each_come_to_their_own_end(house: House) -> None:
-    await start(house, f"steps:\n  - {{id: t, use: ticket.create, with: {{title: \"${{{{ alert.title }}}}\"}}}}\n  - {say('${{ steps.t.result.key }}')}\n")
+    await start(
+        house,
+        'steps:\n  - {id: t, use: ticket.create, with: {title: "${{ alert.title }}"}}\n'
+        f"  - {say('${{ steps.t.result.key }}')}\n",
+    )
     admitted = await house.running.admit([house.record(title=f"alert {i}") for i in range(120)])
     await house.rest()
     runs = await asyncio.gather(*(house.run(one.run_ids[0]) for one in admitted))

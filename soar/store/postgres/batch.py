@@ -1,135 +1,271 @@
-"""A batch of facts as a unit of work: lock the rows, decide in memory, write each row once.
+"""A batch of facts as a unit of work: lock the runs, decide in memory, write each row once.
 
-Everything that a fact can be refused for is known once its runs are locked, so a refused fact is simply left out and
-takes no other with it. What memory cannot know (a name that is already there) the database refuses; see `store`.
+Whatever a fact can be refused for is known once its runs are locked, so a refused fact is left out and takes no other
+with it. What memory cannot know, a name that another process has just used, the database refuses.
 """
 
 from __future__ import annotations
 
 import asyncio
-from collections import defaultdict
-from collections.abc import Iterator, Mapping, Sequence
-from itertools import starmap
-from types import MappingProxyType
-from typing import Any, NamedTuple
+from collections.abc import Sequence
+from dataclasses import dataclass, field
+from typing import Any
 
-from asyncpg import Connection
-
-from soar.errors import JournalError, StateConflictError, StoreError
+from soar.errors import JournalError, StoreError
 from soar.journal.leaf import Sealed, seal
 from soar.journal.merkle import Frontier
 from soar.model.entry import Entry
+from soar.model.run import RunState
 from soar.store import port
-from soar.store.postgres.rows import RunOrigin, RunRow, array, columns
+from soar.store.postgres.connect import Db, RefusedError, refusals
+from soar.store.postgres.database import Done
+from soar.store.postgres.rows import RunRow, array, columns
+from soar.store.postgres.sheet import Chain, Held, Sheet
 from soar.store.postgres.sql import statements
+from soar.store.postgres.writes import apply, check_lease
 
-Key = tuple[Any, ...]
-"""The table, then the row's primary key."""
+_LONG = 100  # entries whose sealing would hold up the event loop for milliseconds
 
-HALT_LOCK = "(1936683378, 1)"
-"""Shared by those who record intents, exclusive for who sets a switch: once `halt` returned, no intent is recorded."""
+_SWITCHES = "(1936683378, 1)"  # an advisory lock
 
-_LONG = 100  # entries whose sealing would hold up the event loop for some milliseconds
-
-
-class Links(NamedTuple):
-    """How far a run's chain of entries reaches."""
-
-    length: int = 0
-    last: str = ""
+_PLAIN = ("acted", "windows", "playbooks", "records", "alerts", "dead_letters", "control")
+"""Tables whose rows are kept as they are written."""
 
 
-class Known(NamedTuple):
-    """A row as far as a batch must know it: state, a number (votes), a body."""
+@dataclass(slots=True)
+class _Names:
+    """The rows that facts will ask for, by name."""
 
-    state: str
-    number: int = 0
-    body: str | None = None
+    runs: set[str] = field(default_factory=set)
+    chains: set[str] = field(default_factory=set)
+    steps: set[tuple[str, str]] = field(default_factory=set)
+    attempts: set[tuple[str, str, int]] = field(default_factory=set)
+    approvals: set[str] = field(default_factory=set)
+    control: set[str] = field(default_factory=set)
+
+    def add(self, fact: port.Fact) -> None:
+        """Add what one fact touches."""
+        if fact.lease is not None:
+            self.runs.add(fact.lease.run_id)
+        for entry in fact.entries:
+            if entry.run_id is not None:
+                self.runs.add(entry.run_id)
+                self.chains.add(entry.run_id)
+        for write in fact.writes:
+            self._add(write)
+
+    def _add(self, write: port.Write) -> None:
+        match write:
+            case port.InsertRun():
+                self.runs.add(write.run.id)
+            case port.PutStep():
+                self.runs.add(write.record.run_id)
+                self.steps.add((write.record.run_id, write.record.path))
+            case port.InsertAttempt():
+                attempt = write.attempt
+                self.runs.add(attempt.run_id)
+                self.attempts.add((attempt.run_id, attempt.path, attempt.number))
+                self.control.add("halt")
+            case port.MoveAttempt():
+                self.runs.add(write.run_id)
+                self.attempts.add((write.run_id, write.path, write.number))
+            case port.InsertApproval() | port.UpdateApproval():
+                self.runs.add(write.approval.run_id)
+                self.approvals.add(write.approval.id)
+            case (
+                port.ParkRun()
+                | port.ReleaseRun()
+                | port.SignalRun()
+                | port.FinishRun()
+                | port.RequestCancel()
+                | port.ReopenRun()
+            ):
+                self.runs.add(write.run_id)
+
+    @classmethod
+    def of(cls, facts: Sequence[port.Fact]) -> _Names:
+        """What all these facts touch."""
+        names = cls()
+        for fact in facts:
+            names.add(fact)
+        return names
+
+
+async def write_together(db: Db, facts: Sequence[port.Fact]) -> Done[list[StoreError | None]]:
+    """Write facts as one batch; raises RefusedError where the database refuses one of them, whichever it is."""
+    batch = Batch(facts)
+    await batch.load(db)
+    results = await batch.apply()
+    await batch.flush(db)
+    xid = batch.xid if None in results else None
+    return Done(result=results, xid=xid, entry_id=batch.entry_id, wakes=batch.wakes)
+
+
+async def write_apart(db: Db, facts: Sequence[port.Fact]) -> Done[list[StoreError | None]]:
+    """Write facts in one transaction, each as a batch of its own, without those that the database refuses."""
+    await db.fetch(statements("writes.sql")["lock_runs"], array(sorted(_Names.of(facts).runs)))
+    results: list[StoreError | None] = []
+    parts: list[Done[list[StoreError | None]]] = []
+    for fact in facts:
+        await db.execute("SAVEPOINT fact")
+        try:
+            with refusals():
+                part = await write_together(db, [fact])
+        except RefusedError as refused:
+            await db.execute("ROLLBACK TO fact")
+            results.append(refused.refusal)
+        else:
+            parts.append(part)
+            results += part.result
+        await db.execute("RELEASE fact")
+    return Done(
+        result=results,
+        xid=next((part.xid for part in parts if part.xid), None),
+        entry_id=next((part.entry_id for part in parts if part.entry_id), None),
+        wakes=any(part.wakes for part in parts),
+    )
+
+
+def begin_for(facts: Sequence[port.Fact]) -> str:
+    """How to begin.
+
+    Who records an intent shares a lock that who sets a switch takes alone: once `halt` is written no intent is, and
+    in the journal none stands behind it.
+    """
+    kinds = {type(write) for fact in facts for write in fact.writes}
+    if port.SetControl in kinds:
+        return f"BEGIN; SELECT pg_advisory_xact_lock{_SWITCHES}"
+    if port.InsertAttempt in kinds:
+        return f"BEGIN; SELECT pg_advisory_xact_lock_shared{_SWITCHES}"
+    return "BEGIN"
 
 
 class Batch:
-    """What the rows hold after the facts applied so far. `apply` asks and changes it; `flush` writes it."""
+    """Facts on their way into the database, inside the caller's transaction."""
 
-    def __init__(self) -> None:
+    def __init__(self, facts: Sequence[port.Fact]) -> None:
         self.xid = ""
-        self.sealed: list[tuple[Entry, Links, Sealed]] = []
-        self._rows: dict[Key, Any] = {}
-        self._changed: dict[Key, Any] = {}  # None: to be deleted
-        self._draft: dict[Key, Any] = {}  # of the fact under way
+        self.sheet = Sheet()
+        self._facts = facts
+        self._sealed: list[tuple[Entry, int | None, Sealed]] = []
 
-    def get(self, table: str, *key: Any) -> Any:
-        """A row, None where there is none."""
-        name = (table, *key)
-        if name in self._draft:
-            return self._draft[name]
-        return self._changed[name] if name in self._changed else self._rows.get(name)
+    @property
+    def entry_id(self) -> str | None:
+        """A name by which the journal shows whether this batch was committed."""
+        return self._sealed[0][0].id if self._sealed else None
 
-    def put(self, table: str, *key: Any, row: Any) -> None:
-        """Insert or replace a row."""
-        self._draft[(table, *key)] = row
+    @property
+    def wakes(self) -> bool:
+        """Whether it makes a run ready."""
+        return any(run.state == RunState.READY for run in self.sheet.written("runs"))
 
-    def insert(self, table: str, *key: Any, row: Any) -> None:
-        """Insert a row; raises StateConflictError where this batch knows one of that name."""
-        if self.get(table, *key) is not None:
-            raise StateConflictError(f"the store holds {'/'.join(map(str, key))} already (in {table})")
-        self.put(table, *key, row=row)
-
-    def delete(self, table: str, *key: Any) -> None:
-        """Delete a row."""
-        self._draft[(table, *key)] = None
-
-    def run(self, run_id: str) -> RunRow | None:
-        """A locked run."""
-        run: RunRow | None = self.get("runs", run_id)
-        return run
-
-    async def load(self, db: Connection, facts: Sequence[port.Fact]) -> None:
-        """Lock the runs that `facts` touch, then read what else they need."""
-        wanted = _wanted(facts)
+    async def load(self, db: Db) -> None:
+        """Lock the runs, then read what else the facts ask for."""
+        names = _Names.of(self._facts)
         sql = statements("writes.sql")
-        for row in await db.fetch(sql["lock_runs"], array(sorted(wanted["runs"]))):
+        for row in await db.fetch(sql["lock_runs"], array(sorted(names.runs))):
             run = RunRow(*row)
-            self._rows["runs", run.id] = run
-        steps, attempts = _columns_of(wanted["steps"], 2), _columns_of(wanted["attempts"], 3)
-        rest = [array(wanted[table]) for table in ("approvals", "control", "chains")]
-        for what, first, second, number, state, body in await db.fetch(sql["look"], *steps, *attempts, *rest):
+            self.sheet.hold("runs", run.id, row=run)
+        rows = await db.fetch(
+            sql["look"],
+            *_by_column(names.steps, 2),
+            *_by_column(names.attempts, 3),
+            array(names.approvals),
+            array(names.control),
+            array(names.chains),
+        )
+        for what, first, second, number, state, body in rows:
             match what:
                 case "xid":
                     self.xid = first
                 case "chains":
-                    self._rows[what, first] = Links(number, second)
-                case "attempts":
-                    self._rows[what, first, second, number] = Known(state, body=body)
+                    self.sheet.hold(what, first, row=Chain(number, second))
                 case "steps":
-                    self._rows[what, first, second] = Known(state)
+                    self.sheet.hold(what, first, second, row=Held(state))
+                case "attempts":
+                    self.sheet.hold(what, first, second, number, row=Held(state, body=body))
                 case _:
-                    self._rows[what, first] = Known(state, number)
+                    self.sheet.hold(what, first, row=Held(state, number))
 
-    async def apply(self, facts: Sequence[port.Fact]) -> list[StoreError | None]:
-        """Apply facts in order, each to what those before it left; one result per fact."""
-        # `writes` needs Batch as a type; what it does with one is its own affair.
-        if sum(len(fact.entries) for fact in facts) > _LONG:
-            return await asyncio.to_thread(lambda: [self._apply(fact) for fact in facts])
-        return [self._apply(fact) for fact in facts]
+    async def apply(self) -> list[StoreError | None]:
+        """Apply the facts in order, each to what those before it left; one result per fact."""
+        if sum(len(fact.entries) for fact in self._facts) > _LONG:
+            return await asyncio.to_thread(self._apply)
+        return self._apply()
 
-    def _apply(self, fact: port.Fact) -> StoreError | None:
-        from soar.store.postgres.writes import apply, check_lease
+    def _apply(self) -> list[StoreError | None]:
+        return [self._refusal(fact) for fact in self._facts]
 
-        self._draft = {}
+    def _refusal(self, fact: port.Fact) -> StoreError | None:
         try:
             if fact.lease is not None:
-                check_lease(self, fact.lease)
+                check_lease(self.sheet, fact.lease)
             for write in fact.writes:
-                apply(write, self)
+                apply(write, self.sheet)
             sealed = [self._seal(entry) for entry in fact.entries]
         except StoreError as refusal:
+            self.sheet.drop()
             return refusal
         except JournalError as failure:
+            self.sheet.drop()
             return StoreError(f"the journal cannot hold this: {failure}")
         except (ValueError, TypeError, OverflowError, RecursionError) as failure:
+            self.sheet.drop()
             return StoreError(f"a value cannot be stored: {type(failure).__name__}: {failure}")
-        finally:
-            draft, self._draft = self._draft, {}
-        self._changed |= draft
-        self.sealed += sealed
+        self.sheet.keep()
+        self._sealed += sealed
         return None
+
+    def _seal(self, entry: Entry) -> tuple[Entry, int | None, Sealed]:
+        """The next link of its run's chain. The tree gives it its index later, and the leaf does not speak of it."""
+        if entry.run_id is None:
+            return entry, None, seal(entry, run_seq=0, run_prev="")
+        if self.sheet.run(entry.run_id) is None:
+            raise StoreError(f"an entry names run {entry.run_id}, which does not exist")
+        chain: Chain = self.sheet.get("chains", entry.run_id) or Chain()
+        sealed = seal(entry, run_seq=chain.length, run_prev=chain.last)
+        self.sheet.put("chains", entry.run_id, row=Chain(chain.length + 1, sealed.leaf_hash.hex()))
+        return entry, chain.length, sealed
+
+    async def flush(self, db: Db) -> None:
+        """Write what was accepted; the tree last, because everybody waits for it."""
+        sheet, sql = self.sheet, statements("writes.sql")
+        await self._flush_runs(db)
+        for name, rows in (
+            ("steps", [held.values for held in sheet.written("steps")]),
+            ("forget_steps", sheet.deleted("steps")),
+            ("attempts", [held.values for held in sheet.written("attempts")]),
+            ("new_approvals", [held.values for held in sheet.written("approvals", new=True)]),
+            ("approvals", [held.values for held in sheet.written("approvals", new=False)]),
+            ("clear_control", sheet.deleted("control")),
+            *((table, sheet.written(table)) for table in _PLAIN),
+            ("payloads", [(e.id, s.salt, s.payload) for e, _, s in self._sealed if s.payload is not None]),
+        ):
+            if rows:
+                await db.execute(sql[name], *columns(rows))
+        await self._append(db)
+
+    async def _flush_runs(self, db: Db) -> None:
+        sheet, sql = self.sheet, statements("writes.sql")
+        if new := sheet.written("runs", new=True):
+            await db.execute(sql["new_runs"], *columns([(*run, *sheet.get("origins", run.id)) for run in new]))
+        if moved := sheet.written("runs", new=False):
+            done = await db.execute(sql["runs"], *columns(moved))
+            assert done == f"UPDATE {len(moved)}", f"runs changed although they are locked: {done} of {len(moved)}"
+
+    async def _append(self, db: Db) -> None:
+        """Entries into tree order. The row lock is held from here to the commit, and nothing else is waited for."""
+        if not self._sealed:
+            return
+        sql = statements("writes.sql")
+        size, raw = await db.fetchrow(sql["lock_tree"])
+        frontier = Frontier.from_bytes(raw).extend(sealed.leaf_hash for _, _, sealed in self._sealed)
+        rows = [
+            (index, entry.id, entry.type, entry.at, entry.run_id, seq, sealed.leaf, sealed.leaf_hash)
+            for index, (entry, seq, sealed) in enumerate(self._sealed, start=size)
+        ]
+        await db.execute(sql["append"], frontier.size, frontier.to_bytes(), *columns(rows))
+
+
+def _by_column(keys: set[tuple[Any, ...]], width: int) -> list[list[Any]]:
+    return columns(list(keys)) if keys else [[] for _ in range(width)]

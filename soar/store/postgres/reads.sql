@@ -23,8 +23,9 @@ LEFT JOIN LATERAL (
 SELECT key, started_at, until, count, run_id FROM windows WHERE key = ANY ($1::text[]) AND until > $2
 
 -- name: awaiting
-SELECT record FROM steps JOIN runs ON runs.id = run_id
-WHERE awaits_alert AND runs.state IN ('ready', 'running', 'waiting') AND NOT cancel_requested
+WITH waits AS MATERIALIZED (SELECT run_id, record FROM steps WHERE awaits_alert)
+SELECT record FROM waits JOIN runs ON runs.id = run_id
+WHERE runs.state IN ('ready', 'running', 'waiting') AND NOT cancel_requested
 
 -- name: due
 SELECT * FROM runs WHERE state = 'waiting' AND wake_at <= $1 ORDER BY wake_at LIMIT $2

@@ -74,8 +74,8 @@ INSERT INTO approvals SELECT * FROM unnest($1::text[], $2::text[], $3::text[], $
 
 -- name: approvals
 UPDATE approvals SET state = w.state, votes = w.votes, execute_by = w.execute_by, approval = w.approval
-FROM unnest($1::text[], $2::text[], $3::bigint[], $4::timestamptz[], $5::text[])
-    AS w (id, state, votes, execute_by, approval)
+FROM unnest($1::text[], $2::text[], $3::text[], $4::text[], $5::bigint[], $6::timestamptz[], $7::timestamptz[],
+    $8::text[]) AS w (id, run_id, path, state, votes, decide_by, execute_by, approval)
 WHERE approvals.id = w.id
 
 -- name: windows

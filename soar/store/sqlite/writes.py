@@ -8,7 +8,7 @@ from functools import singledispatch
 
 from soar.errors import HaltedError, LeaseLostError, RunCancelledError, StateConflictError, StoreError
 from soar.model.action import ATTEMPT_MOVES, Attempt, Risk
-from soar.model.approval import APPROVAL_MOVES
+from soar.model.approval import APPROVAL_MOVES, ApprovalState
 from soar.model.base import to_rfc3339
 from soar.model.run import FINAL_STATES, RUN_MOVES, RunState, StepState
 from soar.store import port
@@ -139,7 +139,7 @@ def _(write: port.SignalRun, db: sqlite3.Connection) -> None:
 
 @apply.register
 def _(write: port.FinishRun, db: sqlite3.Connection) -> None:
-    if write.state not in RUN_MOVES[RunState.RUNNING]:
+    if write.state not in FINAL_STATES and write.state is not RunState.NEEDS_REVIEW:
         raise StateConflictError(f"run {write.run_id} cannot finish as {write.state}")
     _one(
         db.execute(
@@ -267,7 +267,8 @@ def _(write: port.InsertApproval, db: sqlite3.Connection) -> None:
 @apply.register
 def _(write: port.UpdateApproval, db: sqlite3.Connection) -> None:
     approval = write.approval
-    if approval.state is not write.expect and approval.state not in APPROVAL_MOVES.get(write.expect, frozenset()):
+    votes_only = approval.state is write.expect is ApprovalState.PENDING
+    if not votes_only and approval.state not in APPROVAL_MOVES.get(write.expect, frozenset()):
         raise StateConflictError(f"an approval cannot go from {write.expect} to {approval.state}")
     _one(
         db.execute(
