@@ -240,7 +240,7 @@ class Actor:
         told = context.entry(
             EntryType.APPROVAL_REQUESTED,
             request.id,
-            payload={"binding": request.binding},
+            payload={"binding": request.binding, "requirement": request.requirement.model_dump(mode="json")},
             data={"digest": request.digest},
         )
         await context.save(

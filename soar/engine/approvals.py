@@ -187,7 +187,12 @@ class ApprovalDesk:
                 EntryType.APPROVAL_VOTED,
                 before.id,
                 run_id=before.run_id,
-                payload={"approver": vote.approver, "groups": list(vote.groups), "reason": vote.reason},
+                payload={
+                    "approver": vote.approver,
+                    "groups": list(vote.groups),
+                    "reason": vote.reason,
+                    **({} if vote.answer is None else {"answer": vote.answer}),
+                },
                 data={"decision": vote.decision, "method": vote.method, "digest": vote.digest},
             )
         ]

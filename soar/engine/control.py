@@ -40,7 +40,8 @@ class Control:
             raise StateConflictError(f"run {run.id} is {run.state}; only failed and denied runs are retried")
         steps = await self._store.steps(run.id)
         again = sorted(path for path, record in steps.items() if record.state in _AGAIN)
-        beneath = ("on_error.", *(f"{path}." for path in again))  # their looks and what handled their failure
+        # What a failed step looked at, and what handled failures; never what else a block did that failed.
+        beneath = ("on_error.", *(f"{path}.{part}" for path in again for part in ("verify[", "readback[", "on_error.")))
         forget = tuple(path for path in sorted(steps) if path in again or path.startswith(beneath))
         told = self._told(EntryType.RUN_RETRIED, run, reason, data={"steps": len(again)})
         reopen = ReopenRun(run_id=run.id, expect=run.state, forget=forget)

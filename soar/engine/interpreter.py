@@ -71,7 +71,12 @@ class Interpreter:
             await self._step(context, step, path=f"{prefix}{step.id or index}", scope=scope)
 
     async def _step(self, context: RunContext, step: Step, *, path: str, scope: Scope) -> None:
-        record = await self._record_of(context, step, path, scope)
+        try:
+            record = await self._record_of(context, step, path, scope)
+        except StepFailed as failed:  # of a step within this one
+            if step.on_error == "fail":
+                raise
+            record = _failed_within(context, step, path, failed.record)
         scope.learn(record)
         if record.state in {StepState.SUCCEEDED, StepState.SKIPPED} or step.on_error == "continue":
             return
@@ -102,8 +107,9 @@ class Interpreter:
             case CallStep():
                 return await self.waits.call(context, step, path=path, scope=scope)
             case SetStep():
-                scope.vars.update(context.program.render(step.set, scope.names()))
-                return _computed(context, step, path, StepState.SUCCEEDED)
+                values = context.program.render(step.set, scope.names())
+                scope.vars.update(values)
+                return _computed(context, step, path, StepState.SUCCEEDED, result=values)
             case StopStep():
                 message = context.program.render(step.message, scope.names()) if step.message else None
                 _computed(context, step, path, StepState.SUCCEEDED, result=message)
@@ -177,6 +183,11 @@ async def _together(branches: Sequence[Awaitable[None]]) -> None:
         for end in raised:
             if isinstance(end, kind):
                 raise end
+
+
+def _failed_within(context: RunContext, step: BaseStep, path: str, inner: StepRecord) -> StepRecord:
+    error = f"{inner.path}: {inner.error or inner.state.value}"
+    return _computed(context, step, path, inner.state, code=inner.error_code, error=error)
 
 
 def _merge(scope: Scope, branches: Sequence[Scope]) -> None:

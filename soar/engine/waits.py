@@ -108,7 +108,10 @@ class Waits:
             decide_by=decide_by,
         )
         told = context.entry(
-            EntryType.APPROVAL_REQUESTED, approval.id, payload={"binding": bound}, data={"digest": approval.digest}
+            EntryType.APPROVAL_REQUESTED,
+            approval.id,
+            payload={"binding": bound, "requirement": approval.requirement.model_dump(mode="json")},
+            data={"digest": approval.digest},
         )
         await context.save(
             InsertApproval(approval=approval),

@@ -77,7 +77,8 @@ class Worker:
                     await renewal
                 await self._lease_some()
                 with contextlib.suppress(TimeoutError):
-                    await asyncio.wait_for(self._bell.wait(), IDLE_POLL_SECONDS)
+                    async with asyncio.timeout(IDLE_POLL_SECONDS):  # wait_for can swallow a cancellation
+                        await self._bell.wait()
             await asyncio.gather(*self._active.values(), return_exceptions=True)
         finally:
             unfinished = [renewal, *self._active.values()]

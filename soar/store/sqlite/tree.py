@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import io
+import secrets
 import sqlite3
 from collections.abc import Sequence
 
@@ -18,43 +20,67 @@ def read_tree(db: sqlite3.Connection) -> tuple[int, bytes]:
     return (row[0], row[1]) if row else (0, Frontier().to_bytes())
 
 
-def append(db: sqlite3.Connection, entries: Sequence[Entry]) -> None:
-    """Seal `entries` in order, extend the tree, and advance each run's chain.
+_RANDOM_BYTES = 8192
 
-    The frontier is read each time, not remembered: another process may have appended since.
+
+class Appender:
+    """Appends entries within one transaction: tree and chains are read at its begin and written back at its end.
+
+    Nothing is remembered from one transaction to the next: another process may have appended since.
     """
-    if not entries:
-        return
-    size, raw = read_tree(db)
-    frontier = Frontier.from_bytes(raw)
-    chains = _chains(db, {e.run_id for e in entries if e.run_id is not None})
-    rows, payloads, hashes = [], [], []
-    for index, entry in enumerate(entries, start=size):
-        seq, previous = chains.get(entry.run_id or "", (0, ""))
-        try:
-            sealed = seal(entry, run_seq=seq, run_prev=previous)
-        except JournalError as failure:
-            raise StoreError(f"the journal cannot hold this: {failure}") from failure
-        if entry.run_id is not None:
-            chains[entry.run_id] = (seq + 1, sealed.leaf_hash.hex())
-        rows.append((index, entry.id, entry.type, to_rfc3339(entry.at), entry.run_id, sealed.leaf, sealed.leaf_hash))
-        if sealed.payload is not None:
-            payloads.append((entry.id, sealed.salt, sealed.payload))
-        hashes.append(sealed.leaf_hash)
-    db.executemany("INSERT INTO entries VALUES (?, ?, ?, ?, ?, ?, ?)", rows)
-    db.executemany("INSERT INTO payloads VALUES (?, ?, ?)", payloads)
-    db.executemany(
-        "UPDATE runs SET entry_seq = ?, entry_hash = ? WHERE id = ?", [(*chain, run) for run, chain in chains.items()]
-    )
-    frontier = frontier.extend(hashes)
-    db.execute("INSERT OR REPLACE INTO tree VALUES (1, ?, ?)", (frontier.size, frontier.to_bytes()))
 
+    def __init__(self, db: sqlite3.Connection) -> None:
+        self._db = db
+        self._frontier = Frontier.from_bytes(read_tree(db)[1])
+        self._chains: dict[str, tuple[int, str]] = {}
+        self._hashes: list[bytes] = []
+        self._random = io.BytesIO()
 
-def _chains(db: sqlite3.Connection, run_ids: set[str]) -> dict[str, tuple[int, str]]:
-    chains = {}
-    for run_id in run_ids:
-        row = db.execute("SELECT entry_seq, entry_hash FROM runs WHERE id = ?", (run_id,)).fetchone()
+    def append(self, entries: Sequence[Entry]) -> None:
+        """Seal one fact's entries, in order; raises StoreError where the journal cannot hold one, and takes none."""
+        chains: dict[str, tuple[int, str]] = {}
+        rows, payloads, hashes = [], [], []
+        for index, entry in enumerate(entries, start=self._frontier.size + len(self._hashes)):
+            seq, previous = chains.get(entry.run_id or "") or self._chain(entry.run_id)
+            try:
+                sealed = seal(entry, run_seq=seq, run_prev=previous, salt_source=self._salt)
+            except JournalError as failure:
+                raise StoreError(f"the journal cannot hold this: {failure}") from failure
+            if entry.run_id is not None:
+                chains[entry.run_id] = (seq + 1, sealed.leaf_hash.hex())
+            at = to_rfc3339(entry.at)
+            rows.append((index, entry.id, entry.type, at, entry.run_id, sealed.leaf, sealed.leaf_hash))
+            if sealed.payload is not None:
+                payloads.append((entry.id, sealed.salt, sealed.payload))
+            hashes.append(sealed.leaf_hash)
+        self._db.executemany("INSERT INTO entries VALUES (?, ?, ?, ?, ?, ?, ?)", rows)
+        self._db.executemany("INSERT INTO payloads VALUES (?, ?, ?)", payloads)
+        self._chains |= chains
+        self._hashes += hashes
+
+    def finish(self) -> None:
+        """Write the tree and the chains back."""
+        if not self._hashes:
+            return
+        chains = [(*chain, run_id) for run_id, chain in self._chains.items()]
+        self._db.executemany("UPDATE runs SET entry_seq = ?, entry_hash = ? WHERE id = ?", chains)
+        frontier = self._frontier.extend(self._hashes)
+        self._db.execute("INSERT OR REPLACE INTO tree VALUES (1, ?, ?)", (frontier.size, frontier.to_bytes()))
+
+    def _salt(self, count: int) -> bytes:
+        """Fresh random bytes; asking the system once for many costs a hundredth of asking for each."""
+        salt = self._random.read(count)
+        if len(salt) < count:
+            self._random = io.BytesIO(secrets.token_bytes(_RANDOM_BYTES))
+            salt = self._random.read(count)
+        return salt
+
+    def _chain(self, run_id: str | None) -> tuple[int, str]:
+        if run_id is None:
+            return 0, ""
+        if run_id in self._chains:
+            return self._chains[run_id]
+        row = self._db.execute("SELECT entry_seq, entry_hash FROM runs WHERE id = ?", (run_id,)).fetchone()
         if row is None:
             raise StoreError(f"an entry names run {run_id}, which does not exist")
-        chains[run_id] = (row[0], row[1])
-    return chains
+        return row[0], row[1]
