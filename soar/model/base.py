@@ -41,7 +41,7 @@ def _simple(value: Json) -> bool:
     if kind is list or kind is tuple:
         return all(_simple(child) for child in value)
     if kind is str:
-        return value.isascii()  # no lone surrogates to trip over
+        return str.isascii(value)  # no lone surrogates to trip over
     return value is None or kind is bool or (kind is int and -_EXACT < value < _EXACT)
 
 
