@@ -7,7 +7,7 @@ PYTHON ?= python3
 PIP := .venv/bin/python -m pip install --quiet --disable-pip-version-check --constraint constraints.txt
 ARGS ?=
 
-.PHONY: help run demo test check clean
+.PHONY: help run demo test check bench clean
 
 help: ## print this list
 	@sed -n 's/^\([a-z]*\):.*## \(.*\)/  make \1\t\2/p' Makefile | expand -t 16
@@ -23,6 +23,9 @@ test: .venv/dev ## install, start real Kafka, OPA and PostgreSQL, run every test
 
 check: .venv/dev ## formatting, lint, types, layers, shape
 	@scripts/check
+
+bench: .venv/run ## what the journal costs at a million entries; a false alarm fails it
+	@.venv/bin/python benchmarks/journal.py $(ARGS)
 
 clean: ## stop the servers and delete all that was installed, downloaded or written here
 	@! test -d .stack || scripts/stack wipe

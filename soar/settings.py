@@ -39,11 +39,20 @@ class PolicySettings(Section):
     timeout_seconds: float = Field(default=2.0, gt=0, description="Longest wait for one decision.")
 
 
+class WitnessSettings(Section):
+    """One witness that cosigns our checkpoints."""
+
+    url: str = Field(description="Where it answers, without /add-checkpoint.")
+    key: str = Field(description="Its verifier key, as `soar witness init` prints it.")
+
+
 class JournalSettings(Section):
-    """Who signs the journal."""
+    """Who signs the journal, and who sees it signed."""
 
     origin: str = Field(default="soar.local/journal", description="Name of this log, for ever; no spaces, no plus.")
     key: Path = Field(default=Path("keys/journal.key"), description="Ed25519 private key, made by `soar init`.")
+    witnesses: tuple[WitnessSettings, ...] = Field(default=(), description="Who cosigns every checkpoint.")
+    anchors: tuple[Path, ...] = Field(default=(), description="Files elsewhere that hold the newest checkpoint.")
 
 
 class ConnectorSettings(Section):

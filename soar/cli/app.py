@@ -7,7 +7,7 @@ from typing import Annotated
 import typer
 
 from soar import __version__
-from soar.cli import operate, start, study
+from soar.cli import operate, start, study, witness
 
 app = typer.Typer(
     name="soar",
@@ -36,3 +36,4 @@ def _root(
 start.add_to(app)  # init, run, demo, lab, ingest
 operate.add_to(app)  # alerts, runs, approvals, explain, deadletters, halt, resume
 study.add_to(app)  # playbook, policy, connectors, mapping, audit, config, doctor
+witness.add_to(app)

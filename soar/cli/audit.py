@@ -10,6 +10,7 @@ from typing import Annotated, Any
 import typer
 from rich.progress import track
 
+from soar.cli import exports
 from soar.cli.base import FOUND, ConfigOption, JsonOption, LimitOption, err, out, print_json, settings, text
 from soar.cli.ground import counted
 from soar.errors import ConfigError, JournalError, StoreUnavailableError
@@ -35,6 +36,7 @@ def add_to(app: typer.Typer) -> None:
     group.command()(verify)
     group.command()(status)
     group.command()(show)
+    exports.add_to(group)
     app.add_typer(group, name="audit")
 
 

@@ -16,8 +16,9 @@ from soar.engine.audit import stored as as_stored
 from soar.errors import ConfigError, JournalError, NotFoundError
 from soar.journal.export import Export
 from soar.journal.folder import Opened, open_export
-from soar.journal.merkle import nodes_of
-from soar.journal.proof import ENTRY_PROOF, EntryProof, prove_entry, prove_run, verify_run
+from soar.journal.merkle import Nodes, inclusion_proof
+from soar.journal.nodes import keep_nodes, read_tile
+from soar.journal.proof import ENTRY_PROOF, EntryProof, prove_entry, prove_run, read_nodes, verify_run
 from soar.journal.trust import TrustPolicy, claimed
 from soar.journal.verify import StoredEntry
 from soar.service import read_key
@@ -94,14 +95,18 @@ async def _prove(named: str, payloads: bool, config: Path | None) -> str:
     async with stored(config) as held:
         note = await _newest(held)
         size = claimed(note).size
-        hashes, picked = [], []
-        async for entry in _entries(held, size):
-            hashes.append(entry.leaf_hash or b"")
-            if named in {str(entry.index), entry.copies["run"]}:
-                picked.append(entry)
-    if not picked:
-        raise NotFoundError(f"the {size} signed entries have no run and no index {named}")
-    nodes = nodes_of(hashes)
+        if named.isdecimal():
+            picked = [entry async for entry in _entries(held, min(size, int(named) + 1), start=int(named))]
+        else:
+            picked = [entry async for entry in _entries(held, size, run_id=named)]
+        if not picked:
+            raise NotFoundError(f"the {size} signed entries have no run and no index {named}")
+
+        def make(nodes: Nodes) -> list[list[bytes]]:
+            return [inclusion_proof(entry.index, size, nodes) for entry in picked]
+
+        await keep_nodes(held.store, size)
+        nodes = await read_nodes(size, make, lambda tile: read_tile(held.store, tile))
     if named.isdecimal():
         return prove_entry(picked[0].index, picked[0].leaf, note=note, nodes=nodes).to_text()
     if not payloads:

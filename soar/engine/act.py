@@ -196,9 +196,10 @@ class Actor:
         )
         if approval is None:
             raise await self._ask_people(context, asked, needed=needed, decision=decision, entries=(decided,))
+        usable = approval.state in {ApprovalState.GRANTED, ApprovalState.CONSUMED}
         in_time = approval.execute_by is not None and context.now() < approval.execute_by
         bound = approvals.still_bound(approval, request=asked.request, playbook=playbook, revision=decision.revision)
-        if bound and in_time and not needed.unmet(asked.votes):
+        if usable and bound and in_time and not needed.unmet(asked.votes):
             return approval
         entries: tuple[Entry, ...] = (decided,)
         writes: tuple[Write, ...] = ()

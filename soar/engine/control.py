@@ -14,6 +14,7 @@ from soar.store.port import Fact, PutStep, ReopenRun, RequestCancel, SetControl,
 HALT = "halt"
 _REOPENABLE = frozenset({RunState.FAILED, RunState.DENIED})
 _AGAIN = frozenset({StepState.FAILED, StepState.DENIED})
+_COMPUTED = frozenset({"if", "switch", "parallel", "foreach", "set", "stop"})
 
 
 class Control:
@@ -40,9 +41,17 @@ class Control:
             raise StateConflictError(f"run {run.id} is {run.state}; only failed and denied runs are retried")
         steps = await self._store.steps(run.id)
         again = sorted(path for path, record in steps.items() if record.state in _AGAIN)
-        # What a failed step looked at, and what handled failures; never what else a block did that failed.
+        # What a failed step looked at, and what handled failures; never what else a block did that failed. And what
+        # was only computed: a condition on a step that failed may hold once it is done.
         beneath = ("on_error.", *(f"{path}.{part}" for path in again for part in ("verify[", "readback[", "on_error.")))
-        forget = tuple(path for path in sorted(steps) if path in again or path.startswith(beneath))
+        forget = tuple(
+            path
+            for path, record in sorted(steps.items())
+            if path in again
+            or path.startswith(beneath)
+            or record.kind in _COMPUTED
+            or record.state is StepState.SKIPPED
+        )
         told = self._told(EntryType.RUN_RETRIED, run, reason, data={"steps": len(again)})
         reopen = ReopenRun(run_id=run.id, expect=run.state, forget=forget)
         await self._commit(Fact(writes=(reopen,), entries=(told,)))

@@ -3,17 +3,21 @@
 from __future__ import annotations
 
 import asyncio
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 
 import structlog
 
 from soar.engine.approvals import expire
+from soar.engine.publishing import AnchorFile, Publisher
 from soar.engine.recorder import Recorder
 from soar.engine.scribe import Scribe
 from soar.errors import StoreError, StoreUnavailableError
 from soar.journal.checkpoint import Checkpoint, sign_checkpoint
 from soar.journal.merkle import Frontier
+from soar.journal.nodes import keep_nodes
 from soar.journal.note import Signer
+from soar.journal.standing import Comparison, Standing
+from soar.journal.trust import TrustPolicy, claimed
 from soar.model.entry import EntryType
 from soar.store.port import Fact, Lease, ReleaseRun, SignalRun, Store
 
@@ -68,13 +72,29 @@ class Timekeeper:
 
 
 class Sequencer:
-    """Signs a checkpoint of the tree, at least every second while there is something new."""
+    """Signs a checkpoint of the tree, at least every second while there is something new, and publishes it.
 
-    def __init__(self, *, store: Store, signer: Signer, origin: str) -> None:
+    Once a witness knows another history of ours, or an anchor a longer one, nothing is signed any more: `disowned`
+    says why, and what to do.
+    """
+
+    def __init__(self, *, store: Store, signer: Signer, origin: str, publisher: Publisher | None = None) -> None:
         self._store = store
         self._signer = signer
         self._origin = origin
+        self._publisher = publisher
         self._signed = -1
+        self.disowned: str | None = None
+
+    async def check(self, anchors: Sequence[AnchorFile]) -> None:
+        """Find out, before the first signature, whether this is the tree that others have seen."""
+        size, _ = await self._store.tree()
+        await keep_nodes(self._store, size)
+        policy = TrustPolicy.of([self._signer.verifier])
+        for anchor in anchors:
+            self._heed(await anchor.compare(self._store, size=size, policy=policy))
+        for note in await self._store.checkpoints(newest=1):
+            await self._publish(note)
 
     async def run(self) -> None:
         """Sign until cancelled."""
@@ -88,8 +108,24 @@ class Sequencer:
     async def sign(self) -> None:
         """Sign the tree as it stands, if it has grown."""
         size, raw = await self._store.tree()
-        if size in {0, self._signed}:
+        if size in {0, self._signed} or self.disowned:
             return
         checkpoint = Checkpoint(origin=self._origin, size=size, root=Frontier.from_bytes(raw).root())
-        await self._store.add_checkpoint(size, sign_checkpoint(checkpoint, self._signer))
+        note = sign_checkpoint(checkpoint, self._signer)
+        await self._store.add_checkpoint(size, note)
         self._signed = size
+        await keep_nodes(self._store, size)
+        await self._publish(note)
+
+    async def _publish(self, note: str) -> None:
+        if self._publisher is None or self.disowned:
+            return
+        published = await self._publisher.publish(note)
+        self._heed(published.comparison)
+        if published.note != note:
+            await self._store.add_cosigned(claimed(note).size, published.note)
+
+    def _heed(self, comparison: Comparison) -> None:
+        if comparison.standing is not Standing.OK:
+            self.disowned = comparison.message
+            log.error("journal.disowned", standing=comparison.standing.value, why=comparison.message)

@@ -37,6 +37,8 @@ class EntryType(StrEnum):
     ACTION_INTENT = "action.intent"
     ACTION_OUTCOME = "action.outcome"
     UNDO_SCHEDULED = "undo.scheduled"
+    JOURNAL_CONTINUED = "journal.continued"
+    JOURNAL_KEY_ROTATED = "journal.key_rotated"
     HALT_SET = "halt.set"
     HALT_CLEARED = "halt.cleared"
 

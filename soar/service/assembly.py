@@ -11,6 +11,7 @@ from dataclasses import dataclass, field
 from importlib import resources
 from pathlib import Path
 
+import httpx
 import structlog
 
 from soar.connector.registry import InstanceConfig, Registry
@@ -18,11 +19,14 @@ from soar.connector.secret import SecretResolver
 from soar.engine.approvals import ApprovalDesk, People
 from soar.engine.control import Control
 from soar.engine.intake import Intake
+from soar.engine.publishing import AnchorFile, Publisher, prover
 from soar.engine.scribe import Scribe
 from soar.engine.timekeeper import Sequencer
-from soar.errors import ConfigError, NotAllowedError, Place
+from soar.errors import ConfigError, JournalError, NotAllowedError, OutcomeUnknownError, Place
 from soar.ingest.mapping import Mappings, load_mappings
 from soar.ingest.normalise import Normaliser
+from soar.journal.cosignature import CosignatureVerifier
+from soar.journal.cosigning import WitnessClient
 from soar.journal.note import Signer
 from soar.library.folder import Library, load_folders
 from soar.library.index import TriggerIndex
@@ -36,6 +40,8 @@ from soar.store.port import Store
 from soar.store.sqlite import SqliteStore
 
 log = structlog.get_logger(__name__)
+
+WITNESS_SECONDS = 5.0
 
 HONOURED = ("approval", "expire")
 """The obligations that the engine carries out; a decision with another one is a denial."""
@@ -93,7 +99,17 @@ class Service:
 
     def sequencer(self) -> Sequencer:
         """Who signs checkpoints."""
-        return Sequencer(store=self.store, signer=self.signer(), origin=self.loaded.settings.journal.origin)
+        journal = self.loaded.settings.journal
+        witnesses = [
+            WitnessClient(url=each.url, verifier=CosignatureVerifier.from_text(each.key), post=post_to_witness)
+            for each in journal.witnesses
+        ]
+        publisher = Publisher(witnesses=witnesses, prove=prover(self.store), anchors=self.anchors())
+        return Sequencer(store=self.store, signer=self.signer(), origin=journal.origin, publisher=publisher)
+
+    def anchors(self) -> list[AnchorFile]:
+        """Where checkpoints are kept besides."""
+        return [AnchorFile(self.loaded.path(path)) for path in self.loaded.settings.journal.anchors]
 
 
 @contextlib.asynccontextmanager
@@ -144,6 +160,16 @@ def build_registry(loaded: Loaded, clock: Clock) -> Registry:
     )
 
 
+async def post_to_witness(url: str, body: bytes) -> tuple[int, bytes]:
+    """Send a checkpoint; raises OutcomeUnknownError, which is harmless here: asking again is always allowed."""
+    try:
+        async with httpx.AsyncClient(timeout=WITNESS_SECONDS) as http:
+            answer = await http.post(url, content=body)
+    except httpx.HTTPError as failure:
+        raise OutcomeUnknownError(f"{url}: {type(failure).__name__}: {failure}") from failure
+    return answer.status_code, answer.content
+
+
 def read_key(loaded: Loaded) -> Signer:
     """The journal's signing key; raises ConfigError where it is missing or not private."""
     path = loaded.path(loaded.settings.journal.key)
@@ -154,7 +180,7 @@ def read_key(loaded: Loaded) -> Signer:
         raise ConfigError(f"the journal's key {path} can be read by others; run: chmod 600 {path}", place)
     try:
         return Signer.from_text(path.read_text().strip())
-    except ValueError as failure:
+    except (JournalError, ValueError) as failure:
         raise ConfigError(f"the journal's key {path} is not readable as a key: {failure}", place) from failure
 
 

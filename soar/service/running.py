@@ -76,6 +76,7 @@ class Running:
     async def start(self, *doors: Callable[[], Awaitable[None]]) -> None:
         """Tell the journal what is about to run, then run it."""
         await self.recorder.start()
+        await self.sequencer.check(self.service.anchors())
         await self._tell_start()
         parts = (self.worker.run, self.timekeeper.run, self.sequencer.run, *doors)
         self._tasks = [asyncio.create_task(_guard(part), name=part.__qualname__) for part in parts]

@@ -439,3 +439,15 @@ class Store(Protocol):
     async def add_checkpoint(self, size: int, text: str) -> None:
         """Keep a signed checkpoint."""
         ...
+
+    async def add_cosigned(self, size: int, text: str) -> None:
+        """Keep the same checkpoint with its witnesses' lines; `checkpoints` gives this one from then on."""
+        ...
+
+    async def hashes(self, level: int, start: int, count: int) -> list[bytes]:
+        """Nodes of the journal's tree; see `soar.journal.nodes.KeepsNodes`."""
+        ...
+
+    async def add_hashes(self, nodes: Mapping[tuple[int, int], bytes]) -> None:
+        """Keep nodes above the leaves, all or none; those that are kept already stay."""
+        ...

@@ -302,6 +302,51 @@ async def test_on_error_of_a_step_catches_its_failure(house: House) -> None:
     assert said(house) == ["caught remote_not_found", "went on"]
 
 
+async def test_on_error_of_a_block_catches_what_fails_within(house: House) -> None:
+    note = "{id: note, use: ticket.comment, with: {key: NONE-1, text: x}}"
+    await start(
+        house,
+        f"steps:\n  - {{id: both, parallel: [{note}, {say('beside')}], on_error: continue}}\n"
+        f"  - {{foreach: alert.raw.list, do: [{note.replace('note', 'each')}],"
+        f" on_error: [{say('caught ${{ steps.both.state }} ${{ steps.both.error_code }}')}]}}\n"
+        f"  - {{stop: failed}}\n",
+    )
+    run = await house.go(list=[1])
+    assert said(house) == ["beside", "caught failed remote_not_found"]
+    await house.control().retry(run.id, reason="what was done within the block stays done")
+    await house.rest()
+    assert said(house).count("beside") == 1
+
+
+async def test_what_handled_a_failure_handles_it_again_when_a_retry_fails_too(house: House) -> None:
+    note = "{id: note, use: ticket.comment, with: {key: NONE-1, text: x}"
+    await start(
+        house, f"steps:\n  - {note}, on_error: [{say('first')}, {{stop: failed}}]}}\non_error:\n  - {say('never')}\n"
+    )
+    run = await house.go()
+    await house.control().retry(run.id, reason="again")
+    await house.rest()
+    assert said(house) == ["first", "first"]
+
+
+async def test_a_retry_asks_conditions_anew(house: House) -> None:
+    """What was skipped because a step had failed is done once that step is; what was done stays done."""
+    await start(
+        house,
+        "steps:\n  - {id: known, use: ioc.lookup, with: {type: ip, value: 203.0.113.66}, on_error: continue}\n"
+        f"  - if: steps.known.ok\n    then: [{say('bad')}]\n    else: [{say('no idea')}]\n"
+        f"  - {say('it is bad')[:-1]}, if: steps.known.ok}}\n"
+        "  - {stop: failed, if: steps.known.state == 'failed'}\n",
+    )
+    house.lab.faults.put("intel", Fault(mode=Mode.UNAUTHORIZED, times=1))
+    run = await house.go()
+    assert (run.state, said(house)) == (RunState.FAILED, ["no idea"])
+    await house.control().retry(run.id, reason="token renewed")
+    await house.rest()
+    assert (await house.run(run.id)).state is RunState.SUCCEEDED
+    assert said(house) == ["no idea", "bad", "it is bad"]
+
+
 async def test_on_error_of_the_playbook_runs_once_and_the_run_still_failed(house: House) -> None:
     await start(
         house,

@@ -176,6 +176,20 @@ CREATE TABLE checkpoints (
     text TEXT NOT NULL
 );
 
+-- The same checkpoints with the lines of their witnesses, who answer later or never.
+CREATE TABLE cosigned (
+    size BIGINT PRIMARY KEY,
+    text TEXT NOT NULL
+);
+
+-- Roots over 256, 65536, ... entries, for proofs. They follow from the leaves and may be thrown away.
+CREATE TABLE subtrees (
+    level INTEGER NOT NULL,
+    idx   BIGINT NOT NULL,
+    hash  BYTEA NOT NULL,
+    PRIMARY KEY (level, idx)
+);
+
 CREATE FUNCTION refuse_change() RETURNS trigger LANGUAGE plpgsql AS $$
 BEGIN
     RAISE EXCEPTION '% is append-only: no %', TG_TABLE_NAME, TG_OP;

@@ -166,11 +166,13 @@ class Batch:
         for row in await db.fetch(sql["lock_runs"], array(sorted(names.runs))):
             run = RunRow(*row)
             self.sheet.hold("runs", run.id, row=run)
+        if names.approvals:
+            for approval_id, state, votes in await db.fetch(sql["lock_approvals"], array(sorted(names.approvals))):
+                self.sheet.hold("approvals", approval_id, row=Held(state, votes))
         rows = await db.fetch(
             sql["look"],
             *_by_column(names.steps, 2),
             *_by_column(names.attempts, 3),
-            array(names.approvals),
             array(names.control),
             array(names.chains),
         )
@@ -184,8 +186,8 @@ class Batch:
                     self.sheet.hold(what, first, second, row=Held(state))
                 case "attempts":
                     self.sheet.hold(what, first, second, number, row=Held(state, body=body))
-                case _:
-                    self.sheet.hold(what, first, row=Held(state, number))
+                case "control":
+                    self.sheet.hold(what, first, row=Held(state))
 
     async def apply(self) -> list[StoreError | None]:
         """Apply the facts in order, each to what those before it left; one result per fact."""

@@ -95,7 +95,14 @@ FROM entries LEFT JOIN payloads ON entry_id = id
 WHERE idx >= $1 AND run_id = $3 ORDER BY run_seq LIMIT $2
 
 -- name: checkpoints
-SELECT text FROM checkpoints ORDER BY size DESC LIMIT $1
+SELECT coalesce(cosigned.text, checkpoints.text) AS text
+FROM checkpoints LEFT JOIN cosigned USING (size) ORDER BY size DESC LIMIT $1
+
+-- name: leaf_hashes
+SELECT leaf_hash AS hash FROM entries WHERE idx >= $1 ORDER BY idx LIMIT $2
+
+-- name: subtree_hashes
+SELECT hash FROM subtrees WHERE level = $3 AND idx >= $1 ORDER BY idx LIMIT $2
 
 -- name: xact_status
 SELECT pg_xact_status($1::text::xid8)

@@ -6,6 +6,9 @@ SELECT id, state, epoch, owner, lease_until, wake_at, signalled, locked, cancel_
     NULL AS outputs, error, finished_at
 FROM runs WHERE id = ANY ($1::text[]) ORDER BY id FOR UPDATE
 
+-- name: lock_approvals
+SELECT id, state, votes FROM approvals WHERE id = ANY ($1::text[]) ORDER BY id FOR UPDATE
+
 -- name: look
 -- What else a batch must know, read once its runs are locked: everything here belongs to a run, or is `control`.
 SELECT 'xid' AS what, pg_current_xact_id()::text AS a, '' AS b, 0::bigint AS n, '' AS state, NULL AS body
@@ -17,12 +20,10 @@ SELECT 'attempts', a.run_id, a.path, a.number, a.state, a.attempt
 FROM unnest($3::text[], $4::text[], $5::bigint[]) AS k (run_id, path, number)
 JOIN attempts AS a USING (run_id, path, number)
 UNION ALL
-SELECT 'approvals', id, '', votes, state, NULL FROM approvals WHERE id = ANY ($6::text[])
-UNION ALL
-SELECT 'control', key, '', 0, value, NULL FROM control WHERE key = ANY ($7::text[])
+SELECT 'control', key, '', 0, value, NULL FROM control WHERE key = ANY ($6::text[])
 UNION ALL
 SELECT 'chains', k.run_id, encode(last.leaf_hash, 'hex'), last.run_seq + 1, '', NULL
-FROM unnest($8::text[]) AS k (run_id)
+FROM unnest($7::text[]) AS k (run_id)
 CROSS JOIN LATERAL (
     SELECT run_seq, leaf_hash FROM entries WHERE entries.run_id = k.run_id ORDER BY run_seq DESC LIMIT 1
 ) AS last
@@ -143,3 +144,9 @@ RETURNING runs.id, runs.epoch
 
 -- name: add_checkpoint
 INSERT INTO checkpoints VALUES ($1, $2) ON CONFLICT (size) DO NOTHING
+
+-- name: add_cosigned
+INSERT INTO cosigned VALUES ($1, $2) ON CONFLICT (size) DO UPDATE SET text = excluded.text
+
+-- name: add_hashes
+INSERT INTO subtrees SELECT * FROM unnest($1::integer[], $2::bigint[], $3::bytea[]) ON CONFLICT DO NOTHING

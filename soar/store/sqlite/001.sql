@@ -163,6 +163,20 @@ CREATE TABLE checkpoints (
     text TEXT NOT NULL
 );
 
+-- The same checkpoints with the lines of their witnesses, who answer later or never.
+CREATE TABLE cosigned (
+    size INTEGER PRIMARY KEY,
+    text TEXT NOT NULL
+);
+
+-- Roots over 256, 65536, ... entries, for proofs. They follow from the leaves and may be thrown away.
+CREATE TABLE subtrees (
+    level INTEGER NOT NULL,
+    idx   INTEGER NOT NULL,
+    hash  BLOB NOT NULL,
+    PRIMARY KEY (level, idx)
+) WITHOUT ROWID;
+
 -- REPLACE deletes without firing delete triggers, so it is refused where it begins.
 CREATE TRIGGER entries_are_new BEFORE INSERT ON entries
     WHEN EXISTS (SELECT 1 FROM entries WHERE idx = NEW.idx OR id = NEW.id)

@@ -210,5 +210,17 @@ def entries(db: sqlite3.Connection, start: int, run_id: str | None, limit: int) 
 def checkpoints(db: sqlite3.Connection, newest_only: int | None) -> list[str]:
     """Signed checkpoints, oldest first."""
     limit = -1 if newest_only is None else newest_only
-    rows = db.execute("SELECT text FROM checkpoints ORDER BY size DESC LIMIT ?", (limit,)).fetchall()
+    rows = db.execute(
+        "SELECT coalesce(cosigned.text, checkpoints.text) FROM checkpoints LEFT JOIN cosigned USING (size)"
+        " ORDER BY size DESC LIMIT ?",
+        (limit,),
+    ).fetchall()
     return [row[0] for row in reversed(rows)]
+
+
+def hashes(db: sqlite3.Connection, level: int, start: int, count: int) -> list[bytes]:
+    """Nodes of the tree."""
+    leaves = "SELECT leaf_hash FROM entries WHERE idx >= :start ORDER BY idx LIMIT :count"
+    nodes = "SELECT hash FROM subtrees WHERE level = :level AND idx >= :start ORDER BY idx LIMIT :count"
+    rows = db.execute(nodes if level else leaves, {"level": level, "start": start, "count": count})
+    return [row[0] for row in rows]

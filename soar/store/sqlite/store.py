@@ -5,7 +5,7 @@ from __future__ import annotations
 import asyncio
 import contextlib
 import sqlite3
-from collections.abc import AsyncIterator, Callable, Iterator, Sequence
+from collections.abc import AsyncIterator, Callable, Iterator, Mapping, Sequence
 from concurrent.futures import ThreadPoolExecutor
 from datetime import datetime
 from importlib import resources
@@ -21,6 +21,7 @@ from soar.model.run import Run, RunState, StepRecord
 from soar.store import port
 from soar.store.sqlite import reads, tree
 from soar.store.sqlite.rows import run_of
+from soar.store.sqlite.tree import Appender
 from soar.store.sqlite.writes import apply, check_lease
 
 SCHEMA_VERSION = 1
@@ -101,14 +102,23 @@ class SqliteStore:
 
     async def commit(self, facts: Sequence[port.Fact]) -> list[StoreError | None]:
         """Make facts durable in one transaction, without those that are refused."""
-        return await self._write(lambda db: [_refusal(db, fact) for fact in facts])
+
+        def work(db: sqlite3.Connection) -> list[StoreError | None]:
+            journal = Appender(db)
+            refusals = [_refusal(db, fact, journal) for fact in facts]
+            journal.finish()
+            return refusals
+
+        return await self._write(work)
 
     async def admit(self, keys: port.AdmissionKeys, decide: Callable[[port.Known], port.Fact]) -> port.Fact:
         """Read, decide, write: one transaction."""
 
         def work(db: sqlite3.Connection) -> port.Fact:
             fact = decide(reads.known(db, keys))
-            _apply(db, fact)
+            journal = Appender(db)
+            _apply(db, fact, journal)
+            journal.finish()
             return fact
 
         return await self._write(work)
@@ -243,12 +253,25 @@ class SqliteStore:
         """Keep a signed checkpoint; one that is already there for this size stays."""
         await self._write(lambda db: db.execute("INSERT OR IGNORE INTO checkpoints VALUES (?, ?)", (size, text)))
 
+    async def add_cosigned(self, size: int, text: str) -> None:
+        """Keep the same checkpoint with its witnesses' lines."""
+        await self._write(lambda db: db.execute("INSERT OR REPLACE INTO cosigned VALUES (?, ?)", (size, text)))
 
-def _refusal(db: sqlite3.Connection, fact: port.Fact) -> StoreError | None:
+    async def hashes(self, level: int, start: int, count: int) -> list[bytes]:
+        """Nodes of the journal's tree."""
+        return await self._read(reads.hashes, level, start, count)
+
+    async def add_hashes(self, nodes: Mapping[tuple[int, int], bytes]) -> None:
+        """Keep nodes above the leaves."""
+        rows = [(*place, each) for place, each in nodes.items()]
+        await self._write(lambda db: db.executemany("INSERT OR IGNORE INTO subtrees VALUES (?, ?, ?)", rows))
+
+
+def _refusal(db: sqlite3.Connection, fact: port.Fact, journal: Appender) -> StoreError | None:
     """Write a fact, or nothing of it and the reason why: a refused fact takes no other with it."""
     db.execute("SAVEPOINT fact")
     try:
-        _apply(db, fact)
+        _apply(db, fact, journal)
     except StoreError as refusal:
         db.execute("ROLLBACK TO fact")
         return refusal
@@ -258,14 +281,14 @@ def _refusal(db: sqlite3.Connection, fact: port.Fact) -> StoreError | None:
     return None
 
 
-def _apply(db: sqlite3.Connection, fact: port.Fact) -> None:
-    """Write a fact; raises the StoreError that refuses it, also for values that no column holds."""
+def _apply(db: sqlite3.Connection, fact: port.Fact, journal: Appender) -> None:
+    """Write a fact, its entries last; raises the StoreError that refuses it, also for values that no column holds."""
     try:
         if fact.lease is not None:
             check_lease(db, fact.lease)
         for write in fact.writes:
             apply(write, db)
-        tree.append(db, fact.entries)
+        journal.append(fact.entries)
     except sqlite3.IntegrityError as failure:
         raise StateConflictError(f"the store holds it already, or may not hold it: {failure}") from failure
     except (ValueError, TypeError, OverflowError, RecursionError, sqlite3.DataError) as failure:

@@ -1,0 +1,5 @@
+"""PostgreSQL: one database for any number of workers."""
+
+from soar.store.postgres.store import PostgresStore
+
+__all__ = ["PostgresStore"]

@@ -1,0 +1,76 @@
+"""Queries as the vocabulary: rows in, words out."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping, Sequence
+from datetime import datetime
+from typing import Any
+
+import asyncpg
+from asyncpg import Record as Row
+
+from soar.model.run import StepRecord
+from soar.store import port
+from soar.store.postgres.connect import Db, OvertakenError
+from soar.store.postgres.rows import array, columns, digest_of, entry_of, window_of
+from soar.store.postgres.sql import statements
+
+
+async def known(db: Db, keys: port.AdmissionKeys) -> port.Known:
+    """What an admission must know, read while it holds its claims."""
+    sql = statements("reads.sql")
+    digests = [digest_of(each) for each in keys.coordinates]
+    coordinates = await db.fetch(sql["known_coordinates"], digests) if digests else []
+    names = columns(list(keys.uids))
+    alerts = await db.fetch(sql["known_alerts"], *names, keys.uids_since) if names else []
+    windows = await db.fetch(sql["known_windows"], array(keys.windows), keys.now) if keys.windows else []
+    return port.Known(
+        coordinates=frozenset(row["coordinates"] for row in coordinates),
+        uids={(row["source"], row["uid"]): row["first_id"] for row in alerts},
+        repeats={(row["source"], row["uid"], row["content"]): row["same_id"] for row in alerts if row["same_id"]},
+        windows={row["key"]: window_of(row) for row in windows},
+        waits=[StepRecord.model_validate_json(row["record"]) for row in await db.fetch(sql["awaiting"])],
+    )
+
+
+async def lease(db: Db, owner: str, until: datetime, limit: int) -> list[Row]:
+    """Runs taken; raises OvertakenError where another worker took a lock at the same moment."""
+    try:
+        rows: list[Row] = await db.fetch(statements("writes.sql")["lease"], owner, until, limit)
+    except asyncpg.UniqueViolationError as failure:
+        raise OvertakenError(str(failure)) from failure
+    return rows
+
+
+async def newest(db: Db, table: str, filters: Mapping[str, str | None], limit: int) -> list[Row]:
+    """Rows of a table, newest first, where the given columns have the given values."""
+    given = {column: value for column, value in filters.items() if value is not None}
+    where = " AND ".join(f"{column} = ${place}" for place, column in enumerate(given, start=2)) or "TRUE"
+    sql = f"SELECT * FROM {table} WHERE {where} ORDER BY id DESC LIMIT $1"  # noqa: S608 - our own names
+    rows: list[Row] = await db.fetch(sql, limit, *given.values())
+    return rows
+
+
+async def action_counts(
+    db: Db, keys: Sequence[str], since: datetime, besides: tuple[str, str] | None
+) -> dict[str, int]:
+    """How many actions each key saw since."""
+    run_id, path = besides or ("", "")
+    rows = await db.fetch(statements("reads.sql")["action_counts"], array(keys), since, run_id, path)
+    return {row["key"]: row["actions"] for row in rows}
+
+
+async def counts(db: Db) -> port.Counts:
+    """How much of everything there is, at one moment."""
+    found: dict[str, dict[str, int]] = {"alerts": {}, "runs": {}, "actions": {}, "approvals": {}, "entries": {}}
+    for what, word, number in await db.fetch(statements("reads.sql")["counts"]):
+        found[what][word] = number
+    entries = found.pop("entries")
+    return port.Counts(**found, entries=entries.get("", 0))
+
+
+async def entries(db: Db, start: int, run_id: str | None, limit: int) -> list[port.EntryRow]:
+    """A page of entries from `start` on."""
+    of_run: tuple[str, tuple[Any, ...]] = ("entries", ()) if run_id is None else ("entries_of_run", (run_id,))
+    name, more = of_run
+    return [entry_of(row) for row in await db.fetch(statements("reads.sql")[name], start, limit, *more)]
