@@ -35,7 +35,7 @@ def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:
             if fixture in item.fixturenames:
                 item.add_marker(marker)
             elif item.get_closest_marker(fixture):
-                item.fixturenames.append(fixture)
+                item.fixturenames = [*item.fixturenames, fixture]  # a list that all parameters of a test share
 
 
 def pytest_collection_finish(session: pytest.Session) -> None:

@@ -12,6 +12,7 @@ import socket
 import ssl
 from contextvars import ContextVar
 from dataclasses import dataclass
+from functools import lru_cache
 from typing import Any
 
 import aiohttp
@@ -150,6 +151,7 @@ async def send_once(request: aiohttp.ClientRequest, handler: aiohttp.ClientHandl
         raise ConnectionLostError(f"{type(failure).__name__}: {failure}") from failure
 
 
+@lru_cache(maxsize=16)
 def tls_context(ca_file: str | None = None) -> ssl.SSLContext:
     """Verifying TLS: the usual authorities, and those in `ca_file` (PEM). It cannot be turned off."""
     context = httpx.create_ssl_context(trust_env=False)

@@ -21,6 +21,8 @@ _AWAITED = MappingProxyType(
         "sent": "the answer to its call",
         "retry": "another try",
         "verify": "its effect to be seen",
+        "readback": "another look at whether it happened",
+        "happened": "a worker to go on with it",
     }
 )
 

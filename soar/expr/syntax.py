@@ -116,12 +116,17 @@ def _check_words(tokens: list[Token], source: str) -> None:
         before = token
 
 
+_DOTTED = frozenset({"subexpression", "value_projection"})
+
+
 def _bound_tree(tree: Tree, source: str) -> None:
     stack = [(tree, 1)]
     while stack:
         node, depth = stack.pop()
         if depth > MAX_TREE:
             raise refuse(source, f"is nested deeper than {MAX_TREE} levels; split it with set:")
+        if node["type"] in _DOTTED and node["children"][0]["type"] == "not_expression":
+            raise refuse(source, "`!a.b` asks for the field b of `!a`, which is never there; write !(a.b)")
         if node["type"] == "slice" and node["children"][2] == 0:
             raise refuse(source, "a slice cannot step by 0; write [::1]")
         stack.extend((child, depth + 1) for child in children(node))

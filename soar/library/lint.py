@@ -64,6 +64,7 @@ class _Linter:
     def check(self) -> None:
         playbook = self.playbook
         self.ids()
+        self.timeouts()
         if playbook.on is not None:
             self.trigger(playbook.on, ("on",))
         for index, source in enumerate(playbook.dedupe.key if playbook.dedupe else ()):
@@ -85,6 +86,13 @@ class _Linter:
                 self.fail(f"step id {step.id!r} stands already in line {seen[step.id]}; rename one", (*path, "id"))
             elif step.id:
                 seen[step.id] = step.line
+
+    def timeouts(self) -> None:
+        """A timeout that nothing would keep is worse than none."""
+        for step, path in self.walked:
+            if step.timeout is not None and not isinstance(step, ActionStep | AskStep | CallStep | WaitStep):
+                message = f"a {step.kind} step takes no timeout; give one to the steps in it that act or wait"
+                self.fail(message, (*path, "timeout"), key=True)
 
     def results(self) -> dict[str, frozenset[str]]:
         """The declared result fields of every action step with an id."""

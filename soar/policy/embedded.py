@@ -65,7 +65,8 @@ class EmbeddedEngine:
         answers: Future[list[Answer]] = Future()
         self._requests.put((questions, answers))
         try:
-            return await asyncio.wait_for(asyncio.wrap_future(answers), self._timeout_seconds)
+            async with asyncio.timeout(self._timeout_seconds):  # wait_for can swallow a cancellation
+                return await asyncio.wrap_future(answers)
         except TimeoutError as late:
             raise PolicyUnavailableError(
                 f"the embedded policy engine gave no answer to {len(questions)} questions "

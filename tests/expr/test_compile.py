@@ -74,6 +74,8 @@ def test_an_expression_gives(source, value):
         ("", None, "is empty; write a JMESPath expression"),
         ("a == ", 6, "ends too early; complete it"),
         ("a[?b", 5, "ends too early; complete it"),
+        ("!a.b", None, "`!a.b` asks for the field b of `!a`, which is never there; write !(a.b)"),
+        ("a && !b.c.d", None, "write !(a.b)"),
         ("a > 5", 5, "a number stands between backticks; write `5`"),
         ("a == true", 6, "true would be read as a field; write `true` between backticks"),
         ('a == "high"', 6, "\"high\" names a field; write 'high' for text"),

@@ -84,7 +84,7 @@ steps:
     undo: {use: ip.unblock, after: 1h}
   - use: account.disable
     with: {user: a}
-    verify: {use: account.get, until: "!result.enabled"}
+    verify: {use: account.get, until: "!(result.enabled)"}
 """
     assert errors(body) == []
 
