@@ -30,6 +30,10 @@ class StoreSettings(Section):
     """Where state and journal live."""
 
     path: Path = Field(default=Path("data/soar.db"), description="The SQLite file, made at first start.")
+    url: str | None = Field(
+        default=None,
+        description="PostgreSQL instead of the file: `postgresql://USER@HOST/DATABASE`, or the secret reference of it.",
+    )
 
 
 class PolicySettings(Section):
@@ -51,6 +55,7 @@ class JournalSettings(Section):
 
     origin: str = Field(default="soar.local/journal", description="Name of this log, for ever; no spaces, no plus.")
     key: Path = Field(default=Path("keys/journal.key"), description="Ed25519 private key, made by `soar init`.")
+    passphrase: str | None = Field(default=None, description="Secret reference of what the key is locked with.")
     witnesses: tuple[WitnessSettings, ...] = Field(default=(), description="Who cosigns every checkpoint.")
     anchors: tuple[Path, ...] = Field(default=(), description="Files elsewhere that hold the newest checkpoint.")
 

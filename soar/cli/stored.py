@@ -14,9 +14,9 @@ from soar.engine.scribe import Scribe
 from soar.model.approval import Person
 from soar.model.clock import SystemClock, UlidSource
 from soar.service import person_of
+from soar.service.storage import store_of
 from soar.settings import Loaded
 from soar.store.port import Store
-from soar.store.sqlite import SqliteStore
 
 
 @dataclass(frozen=True, slots=True)
@@ -45,8 +45,7 @@ class Stored:
 async def stored(config: Path | None) -> AsyncIterator[Stored]:
     """The store that the configuration names, made where there is none yet; raises StoreUnavailableError."""
     loaded = settings(config)
-    store = SqliteStore(loaded.path(loaded.settings.store.path))
-    store.path.parent.mkdir(parents=True, exist_ok=True)
+    store = store_of(loaded)
     try:
         await store.open()
         yield Stored(loaded, store, Scribe(clock=SystemClock(), ids=UlidSource()))

@@ -70,6 +70,7 @@ class Worker:
     async def run(self) -> None:
         """Work until `stop`; a store that is away for a while is waited for."""
         renewal = asyncio.create_task(self._renew(), name=f"{self.name}-renew")
+        ears = asyncio.create_task(self._store.listen(self.wake), name=f"{self.name}-listen")
         try:
             while not self._stopping:
                 self._bell.clear()  # before looking: what comes after this line rings again
@@ -81,7 +82,7 @@ class Worker:
                         await self._bell.wait()
             await asyncio.gather(*self._active.values(), return_exceptions=True)
         finally:
-            unfinished = [renewal, *self._active.values()]
+            unfinished = [renewal, ears, *self._active.values()]
             for task in unfinished:
                 task.cancel()
             await asyncio.gather(*unfinished, return_exceptions=True)

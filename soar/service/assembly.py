@@ -22,7 +22,7 @@ from soar.engine.intake import Intake
 from soar.engine.publishing import AnchorFile, Publisher, prover
 from soar.engine.scribe import Scribe
 from soar.engine.timekeeper import Sequencer
-from soar.errors import ConfigError, JournalError, NotAllowedError, OutcomeUnknownError, Place
+from soar.errors import NotAllowedError, OutcomeUnknownError, Place
 from soar.ingest.mapping import Mappings, load_mappings
 from soar.ingest.normalise import Normaliser
 from soar.journal.cosignature import CosignatureVerifier
@@ -35,9 +35,10 @@ from soar.model.catalogue import Catalogue
 from soar.model.clock import Clock, Ids, SystemClock, UlidSource
 from soar.model.playbook import Mode
 from soar.policy.bundle import Bundle, load_bundle
+from soar.service.keys import hold_key, read_key
+from soar.service.storage import store_of
 from soar.settings import Loaded
 from soar.store.port import Store
-from soar.store.sqlite import SqliteStore
 
 log = structlog.get_logger(__name__)
 
@@ -68,6 +69,7 @@ class Service:
     bundle: Bundle
     people: People
     scribe: Scribe
+    held: contextlib.ExitStack
     index: TriggerIndex = field(init=False)
 
     def __post_init__(self) -> None:
@@ -98,18 +100,13 @@ class Service:
         return read_key(self.loaded)
 
     def sequencer(self) -> Sequencer:
-        """Who signs checkpoints."""
-        journal = self.loaded.settings.journal
-        witnesses = [
-            WitnessClient(url=each.url, verifier=CosignatureVerifier.from_text(each.key), post=post_to_witness)
-            for each in journal.witnesses
-        ]
-        publisher = Publisher(witnesses=witnesses, prove=prover(self.store), anchors=self.anchors())
-        return Sequencer(store=self.store, signer=self.signer(), origin=journal.origin, publisher=publisher)
+        """Who signs checkpoints; until `assemble` ends, the key stays the one that it is."""
+        self.held.enter_context(hold_key(self.loaded))
+        return sequencer_of(self.loaded, self.store, self.signer())
 
     def anchors(self) -> list[AnchorFile]:
         """Where checkpoints are kept besides."""
-        return [AnchorFile(self.loaded.path(path)) for path in self.loaded.settings.journal.anchors]
+        return anchors_of(self.loaded)
 
 
 @contextlib.asynccontextmanager
@@ -121,9 +118,9 @@ async def assemble(loaded: Loaded, *, clock: Clock | None = None, ids: Ids | Non
     settings = loaded.settings
     clock, ids = clock or SystemClock(), ids or UlidSource()
     registry = build_registry(loaded, clock)
-    store = SqliteStore(loaded.path(settings.store.path))
+    store = store_of(loaded)
+    held = contextlib.ExitStack()
     try:
-        store.path.parent.mkdir(parents=True, exist_ok=True)
         await store.open()
         yield Service(
             loaded=loaded,
@@ -136,8 +133,10 @@ async def assemble(loaded: Loaded, *, clock: Clock | None = None, ids: Ids | Non
             bundle=load_bundle(loaded.path(settings.policy.path)),
             people=People([Person(name=p.name, groups=p.groups) for p in settings.people]),
             scribe=Scribe(clock=clock, ids=ids),
+            held=held,
         )
     finally:
+        held.close()
         await registry.close()
         await store.close()
 
@@ -160,6 +159,22 @@ def build_registry(loaded: Loaded, clock: Clock) -> Registry:
     )
 
 
+def sequencer_of(loaded: Loaded, store: Store, signer: Signer) -> Sequencer:
+    """Who signs checkpoints with this key, and shows them to those whom the configuration names."""
+    journal = loaded.settings.journal
+    witnesses = [
+        WitnessClient(url=each.url, verifier=CosignatureVerifier.from_text(each.key), post=post_to_witness)
+        for each in journal.witnesses
+    ]
+    publisher = Publisher(witnesses=witnesses, prove=prover(store), anchors=anchors_of(loaded))
+    return Sequencer(store=store, signer=signer, origin=journal.origin, publisher=publisher)
+
+
+def anchors_of(loaded: Loaded) -> list[AnchorFile]:
+    """Where checkpoints are kept besides."""
+    return [AnchorFile(loaded.path(path)) for path in loaded.settings.journal.anchors]
+
+
 async def post_to_witness(url: str, body: bytes) -> tuple[int, bytes]:
     """Send a checkpoint; raises OutcomeUnknownError, which is harmless here: asking again is always allowed."""
     try:
@@ -168,20 +183,6 @@ async def post_to_witness(url: str, body: bytes) -> tuple[int, bytes]:
     except httpx.HTTPError as failure:
         raise OutcomeUnknownError(f"{url}: {type(failure).__name__}: {failure}") from failure
     return answer.status_code, answer.content
-
-
-def read_key(loaded: Loaded) -> Signer:
-    """The journal's signing key; raises ConfigError where it is missing or not private."""
-    path = loaded.path(loaded.settings.journal.key)
-    place = loaded.place("journal", "key")
-    if not path.is_file():
-        raise ConfigError(f"the journal's key {path} does not exist; `soar init` makes one", place)
-    if path.stat().st_mode & 0o077:
-        raise ConfigError(f"the journal's key {path} can be read by others; run: chmod 600 {path}", place)
-    try:
-        return Signer.from_text(path.read_text().strip())
-    except (JournalError, ValueError) as failure:
-        raise ConfigError(f"the journal's key {path} is not readable as a key: {failure}", place) from failure
 
 
 def person_of(loaded: Loaded, named: str | None) -> str:

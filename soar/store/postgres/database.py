@@ -185,17 +185,22 @@ class Database:
     async def listen(self, woken: Callable[[], None]) -> None:
         """Call `woken` whenever a run may have become ready, by any process, until cancelled."""
         while not self._closed:
-            with contextlib.suppress(*AWAY):
-                db = await connect(self._dsn)
-                try:
-                    gone = asyncio.Event()
-                    db.add_termination_listener(lambda _, gone=gone: gone.set())
-                    await db.add_listener(READY_CHANNEL, lambda *_: woken())
-                    woken()  # what happened before we listened
-                    await gone.wait()
-                finally:
-                    db.terminate()
+            try:
+                await self._listen_once(woken)
+            except (*AWAY, asyncpg.PostgresError, StoreUnavailableError) as failure:
+                log.warning("store.deaf", store=self.where, error=str(failure))
             await asyncio.sleep(_RECONNECT_SECONDS)
+
+    async def _listen_once(self, woken: Callable[[], None]) -> None:
+        db = await connect(self._dsn)
+        try:
+            gone = asyncio.Event()
+            db.add_termination_listener(lambda _: gone.set())
+            await db.add_listener(READY_CHANNEL, lambda *_: woken())
+            woken()  # what happened before we listened
+            await gone.wait()
+        finally:
+            db.terminate()
 
 
 async def _commit(db: Db, done: Done[Any]) -> BaseException | None:

@@ -1,4 +1,4 @@
--- Queries that change nothing. `queries that admit` take their arguments as arrays and run inside an admission.
+-- Queries that change nothing. Those named `known_...` run inside an admission, after it has claimed the names.
 
 -- name: known_coordinates
 SELECT coordinates FROM records WHERE digest = ANY ($1::bytea[])

@@ -54,7 +54,7 @@ def digest_of(text: str) -> bytes:
 
 
 def to_json(value: Any) -> str:
-    """Compact JSON text for a column. Not jsonb, which refuses U+0000 and rounds nothing but reorders."""
+    """Compact JSON text for a column of text: jsonb would refuse U+0000."""
     return json.dumps(value, separators=(",", ":"), ensure_ascii=False)
 
 

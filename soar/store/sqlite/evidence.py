@@ -16,8 +16,9 @@ from urllib.parse import quote
 
 from soar.errors import JournalError, NotFoundError, StoreUnavailableError
 from soar.journal.merkle import Frontier
-from soar.journal.note import Verifies
-from soar.journal.verify import Report, StoredEntry, verify_log
+from soar.journal.note import Verifier
+from soar.journal.rotation import first_key
+from soar.journal.verify import KEY_ROTATED, Report, StoredEntry, verify_log
 
 TABLES = ("entries", "payloads", "tree", "checkpoints")
 GUARDS = frozenset(
@@ -43,6 +44,8 @@ SELECT idx, entries.id, type, at, run_id, leaf, leaf_hash, salt, body
 FROM entries LEFT JOIN payloads ON entry_id = entries.id
 """
 
+_LEAVES = "SELECT leaf FROM entries"
+
 # What state says against what the journal says: (what a row of the answer means, query).
 _DIVERGENCE = (
     (
@@ -52,6 +55,11 @@ _DIVERGENCE = (
     (
         "a payload is kept for the entry {}, which the journal does not have",
         "SELECT entry_id FROM payloads LEFT JOIN entries ON entries.id = entry_id WHERE entries.id IS NULL",
+    ),
+    (
+        "the journal says that the payload of {} was erased, but it is there",
+        """SELECT entry_id FROM payloads WHERE entry_id IN (SELECT CASE WHEN json_valid(CAST(leaf AS TEXT))
+            THEN json_extract(CAST(leaf AS TEXT), '$.subject') END FROM entries WHERE type = 'payload.erased')""",
     ),
     (
         "run {} has entries in the journal from {} on, but is not among the runs",
@@ -152,6 +160,10 @@ class Evidence:
         query = "SELECT text FROM checkpoints ORDER BY size DESC LIMIT :newest"
         return [str(row[0]) for row in self._rows("checkpoints", query, newest=newest)][::-1]
 
+    def handovers(self) -> list[bytes]:
+        """The leaves that say that a key follows another, oldest first."""
+        return [row[0] for row in self._rows("entries", f"{_LEAVES} WHERE type = '{KEY_ROTATED}' ORDER BY idx")]
+
     def tree(self) -> tuple[int, bytes]:
         """Size and frontier as stored; an empty journal has no row yet."""
         row = next(self._rows("tree", "SELECT size, frontier FROM tree"), None)
@@ -195,11 +207,12 @@ def examine(
     path: Path,
     *,
     origin: str,
-    verifiers: Iterable[Verifies],
+    key: Verifier,
     watch: Watch = lambda entries, _: entries,
 ) -> Examination:
     """Verify the journal in a store's file; raises only where there is no file, or nobody can look into it now.
 
+    `key` is one that signed it: the first, the last, or one between; handovers lead from one to the next.
     `watch` is given the entries and how many are expected, and passes them on: for a progress bar.
     """
     with open_evidence(path) as evidence:
@@ -209,7 +222,8 @@ def examine(
             watch(evidence.entries(), claimed),
             evidence.checkpoints(),
             origin=origin,
-            verifiers=verifiers,
+            verifiers=[first_key(evidence.handovers(), key)],
+            key=key,
             tree_size=claimed,
         )
         beside = [*_frontier(raw, report), *evidence.divergence(), *evidence.structure()]

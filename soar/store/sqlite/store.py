@@ -17,9 +17,10 @@ from soar.model.action import Attempt
 from soar.model.alert import Alert, DeadLetter, Outcome
 from soar.model.approval import Approval, ApprovalState
 from soar.model.base import to_rfc3339
+from soar.model.entry import Entry
 from soar.model.run import Run, RunState, StepRecord
 from soar.store import port
-from soar.store.sqlite import reads, tree
+from soar.store.sqlite import erasing, reads, tree
 from soar.store.sqlite.rows import run_of
 from soar.store.sqlite.tree import Appender
 from soar.store.sqlite.writes import apply, check_lease
@@ -99,6 +100,10 @@ class SqliteStore:
         if db is None:
             raise StoreUnavailableError(f"store {self.path} is not open; nothing was written")
         return db
+
+    async def listen(self, _woken: Callable[[], None]) -> None:
+        """SQLite tells nobody; the worker polls."""
+        await asyncio.Event().wait()
 
     async def commit(self, facts: Sequence[port.Fact]) -> list[StoreError | None]:
         """Make facts durable in one transaction, without those that are refused."""
@@ -265,6 +270,25 @@ class SqliteStore:
         """Keep nodes above the leaves."""
         rows = [(*place, each) for place, each in nodes.items()]
         await self._write(lambda db: db.executemany("INSERT OR IGNORE INTO subtrees VALUES (?, ?, ?)", rows))
+
+    async def touched(self, subject: str) -> port.Touched:
+        """What tells of somebody."""
+        return await self._read(erasing.touched, subject)
+
+    async def erase(self, subject: str, tell: Callable[[str], Entry]) -> port.Touched:
+        """Forget them, and tell the journal; their bytes stay in the file until `scrub`."""
+        return await self._write(lambda db: erasing.erase(db, subject, tell))
+
+    async def scrub(self) -> None:
+        """Write the file anew, without what was deleted; the write-ahead log is emptied."""
+
+        def in_thread() -> None:
+            try:
+                erasing.clean(self._opened(self._write_db))
+            except sqlite3.Error as failure:
+                raise StoreUnavailableError(f"store {self.path} cannot be written anew: {failure}") from failure
+
+        await self._in(self._writer, in_thread)
 
 
 def _refusal(db: sqlite3.Connection, fact: port.Fact, journal: Appender) -> StoreError | None:

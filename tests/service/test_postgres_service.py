@@ -1,0 +1,78 @@
+"""Beyond one machine: several workers on one PostgreSQL carry every run out once, and the journal stays one."""
+
+from __future__ import annotations
+
+import asyncio
+import secrets
+from collections.abc import AsyncIterator
+from contextlib import AsyncExitStack
+from pathlib import Path
+
+import asyncpg
+import pytest
+
+from soar.demo.scenario import home_with_lab
+from soar.engine.audit import verify_store
+from soar.errors import ConfigError
+from soar.lab import read_log
+from soar.model.alert import Record
+from soar.service import Running, assemble
+from soar.settings import load_settings
+
+WORKERS = 3
+ALERTS = 60
+
+
+@pytest.fixture
+async def database(postgres: str) -> AsyncIterator[str]:
+    """URL of an empty schema."""
+    name = f"test_{secrets.token_hex(6)}"
+    db = await asyncpg.connect(postgres)
+    await db.execute(f"CREATE SCHEMA {name}")
+    yield f"{postgres}?search_path={name}"
+    await db.execute(f"DROP SCHEMA {name} CASCADE")
+    await db.close()
+
+
+async def test_three_workers_do_everything_once(database: str, tmp_path: Path) -> None:
+    config, lab = await home_with_lab(tmp_path / "home")
+    loaded = load_settings(config, {"SOAR_STORE__URL": "secret://env/DATABASE", "DATABASE": database})
+    async with AsyncExitStack() as stack:
+        stack.push_async_callback(lab.stop)
+        workers = []
+        for _ in range(WORKERS):
+            workers.append(Running(await stack.enter_async_context(assemble(loaded))))
+            await workers[-1].start()
+        service = workers[0].service
+        now = service.clock.now()
+        bodies = [
+            b'{"id":"pg-%d","title":"Ransomware","severity":"high","hostname":"ws-%d","technique":"T1486"}' % (n, n)
+            for n in range(ALERTS)
+        ]
+        records = [
+            Record(source="t", topic="t", offset=n, value=body, received_at=now) for n, body in enumerate(bodies)
+        ]
+        # Each door is given all of them, as a rebalance would; each is admitted once.
+        admitted = await asyncio.gather(*(worker.admit(records) for worker in workers))
+        assert sum(len(part) for part in admitted) == ALERTS
+        async with asyncio.timeout(90):
+            while (await service.store.counts()).runs.get("succeeded", 0) < ALERTS:  # noqa: ASYNC110 - no event
+                await asyncio.sleep(0.2)
+        for worker in workers:
+            await worker.stop()
+        report = await verify_store(
+            service.store, verifier=service.signer().verifier, origin=service.loaded.settings.journal.origin
+        )
+    done = [line["effect"] for line in read_log(tmp_path / "home/data/lab.jsonl") if line["applied"]]
+    isolated = [effect for effect in done if "isolated" in effect]
+    assert len(isolated) == len(set(isolated)) > 0
+    assert len([effect for effect in done if effect.startswith("opened ticket")]) == ALERTS
+    assert report.ok, report.problems
+
+
+async def test_a_password_in_the_url_is_refused(tmp_path: Path) -> None:
+    config, lab = await home_with_lab(tmp_path / "home")
+    await lab.stop()
+    with pytest.raises(ConfigError, match="holds a password"):
+        async with assemble(load_settings(config, {"SOAR_STORE__URL": "postgresql://soar:secret@localhost/soar"})):
+            pass
