@@ -32,7 +32,11 @@ from soar.policy.gate import Gate
 from soar.policy.rehearsal import rehearsal
 from soar.service import build_registry, read_key
 from soar.service.running import HONOURED
+from soar.service.storage import database_url
 from soar.settings import Loaded
+from soar.store.postgres.connect import connect, prepare, where
+from soar.store.postgres.migrate import SCHEMA_VERSION as POSTGRES_VERSION
+from soar.store.postgres.migrate import schema_version
 from soar.store.sqlite.evidence import GUARDS, open_evidence
 from soar.store.sqlite.store import SCHEMA_VERSION
 
@@ -94,6 +98,8 @@ async def folders(patient: Patient) -> AsyncIterator[Line]:
     for path in map(patient.path, settings.mappings):
         if not path.is_dir():
             yield Line(State.OK, f"mappings: {path} is not there; the built-in mappings are used")
+    if settings.store.url is not None:
+        return
     data = patient.path(settings.store.path).parent
     while not data.exists():
         data = data.parent
@@ -120,7 +126,16 @@ async def key(patient: Patient) -> AsyncIterator[Line]:
 
 
 async def store(patient: Patient) -> AsyncIterator[Line]:
-    """The store's file, looked at without changing it."""
+    """The database or the store's file, looked at without changing it."""
+    url = database_url(patient.loaded)
+    if url is not None:
+        yield await _database(url)
+        return
+    async for line in _file(patient):
+        yield line
+
+
+async def _file(patient: Patient) -> AsyncIterator[Line]:
     path = patient.path(patient.loaded.settings.store.path)
     if not path.exists():
         yield Line(State.OK, f"{path} is made at the first start")
@@ -147,6 +162,21 @@ async def store(patient: Patient) -> AsyncIterator[Line]:
         if evidence.damage:
             raise StoreUnavailableError(f"{path}: {evidence.damage[0]}; run: soar audit verify")
         yield Line(State.OK, f"{path}: schema {version}, {counted(size, 'entry', 'entries')}")
+
+
+async def _database(url: str) -> Line:
+    db = await connect(url)
+    try:
+        await prepare(db)
+        version = await schema_version(db)
+    finally:
+        await db.close()
+    if version > POSTGRES_VERSION:
+        return Line(
+            State.FAILED, f"the database has schema {version}, this soar knows {POSTGRES_VERSION}", "upgrade soar"
+        )
+    later = "" if version == POSTGRES_VERSION else f"; the next start brings it to {POSTGRES_VERSION}"
+    return Line(State.OK, f"PostgreSQL at {where(url)}: durable, schema {version}{later}")
 
 
 async def policy(patient: Patient) -> AsyncIterator[Line]:

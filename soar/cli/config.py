@@ -50,8 +50,9 @@ def check(config: ConfigOption = None, as_json: JsonOption = False) -> None:
         raise typer.Exit(FOUND)
     if loaded and not as_json:
         chosen = loaded.settings
+        store = "PostgreSQL" if chosen.store.url else loaded.path(chosen.store.path)
         parts = counted(len(chosen.connectors), "connector"), counted(len(chosen.people), "person", "people")
-        out.print(f"{text(loaded.file)}: no errors; {', '.join(parts)}, store {text(loaded.path(chosen.store.path))}")
+        out.print(f"{text(loaded.file)}: no errors; {', '.join(parts)}, store {text(store)}")
 
 
 async def _build(loaded: Loaded) -> None:

@@ -3,7 +3,9 @@
 from __future__ import annotations
 
 import asyncio
+import os
 import secrets
+import sys
 from collections.abc import AsyncIterator
 from contextlib import AsyncExitStack
 from pathlib import Path
@@ -76,3 +78,15 @@ async def test_a_password_in_the_url_is_refused(tmp_path: Path) -> None:
     with pytest.raises(ConfigError, match="holds a password"):
         async with assemble(load_settings(config, {"SOAR_STORE__URL": "postgresql://soar:secret@localhost/soar"})):
             pass
+
+
+async def test_doctor_looks_at_the_database_and_changes_nothing(database: str, tmp_path: Path) -> None:
+    config, lab = await home_with_lab(tmp_path / "home")
+    await lab.stop()
+    environ = {**os.environ, "SOAR_STORE__URL": "secret://env/DATABASE", "DATABASE": database}
+    command = [sys.executable, "-m", "soar", "doctor", "--offline", "--json", "-c", str(config)]
+    done = await asyncio.create_subprocess_exec(*command, env=environ, stdout=asyncio.subprocess.PIPE)
+    told = (await done.communicate())[0].decode()
+    assert "durable, schema 0; the next start brings it to 1" in told
+    assert "127.0.0.1" in told
+    assert database.split("@", maxsplit=1)[0] not in told, "the password is not shown"

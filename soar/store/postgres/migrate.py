@@ -16,14 +16,14 @@ async def migrate(db: Db) -> None:
     A role that may not change the schema can still use one that is up to date. Raises StoreUnavailableError for a
     schema that is newer than this soar.
     """
-    if await _version(db) == SCHEMA_VERSION:
+    if await schema_version(db) == SCHEMA_VERSION:
         return
     async with db.transaction():
         await db.execute(f"SELECT pg_advisory_xact_lock{_LOCK}")
         await db.execute(
             "CREATE TABLE IF NOT EXISTS schema_versions (version INTEGER PRIMARY KEY, at TIMESTAMPTZ NOT NULL)"
         )
-        version = await _version(db)
+        version = await schema_version(db)
         if version > SCHEMA_VERSION:
             raise StoreUnavailableError(
                 f"the store has schema {version}, this soar knows {SCHEMA_VERSION};"
@@ -35,7 +35,8 @@ async def migrate(db: Db) -> None:
                 await db.execute("INSERT INTO schema_versions VALUES ($1, now())", number)
 
 
-async def _version(db: Db) -> int:
+async def schema_version(db: Db) -> int:
+    """The version of the schema that is there; 0 where there is none."""
     if await db.fetchval("SELECT to_regclass('schema_versions')") is None:
         return 0
     version: int = await db.fetchval("SELECT coalesce(max(version), 0) FROM schema_versions")
