@@ -17,6 +17,7 @@ A message names the thing, the value, the place and the remedy; it is shown to p
 # │   ├── StateConflictError  the row is not in the state the caller expected
 # │   ├── HaltedError         the kill switch is set; nothing may be sent
 # │   ├── RunCancelledError   a person asked for the run's end; nothing more may be sent
+# │   ├── RunPausedError      a person holds the run; nothing is sent until it is resumed
 # │   ├── LeaseLostError      another worker owns the run now; stop, write nothing
 # │   └── StoreUnavailableError   nothing was written
 # ├── PolicyUnavailableError  no decision could be had; the run parks and asks again
@@ -139,6 +140,12 @@ class RunCancelledError(StoreError):
     """A person asked for the run's end: no further intent may be recorded."""
 
     code = "cancelled"
+
+
+class RunPausedError(StoreError):
+    """A person paused the run: no further intent may be recorded, and no sub-run begun, until it is resumed."""
+
+    code = "paused"
 
 
 class LeaseLostError(StoreError):

@@ -7,7 +7,7 @@ from typing import Annotated
 import typer
 
 from soar import __version__
-from soar.cli import operate, start, study, witness
+from soar.cli import keys, operate, start, study, witness
 
 app = typer.Typer(
     name="soar",
@@ -36,4 +36,5 @@ def _root(
 start.add_to(app)  # init, run, demo, lab, ingest
 operate.add_to(app)  # alerts, runs, approvals, explain, deadletters, halt, resume
 study.add_to(app)  # playbook, policy, connectors, mapping, audit, config, doctor
+keys.add_to(app)  # init, show, rotate
 witness.add_to(app)

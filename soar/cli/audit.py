@@ -10,15 +10,20 @@ from typing import Annotated, Any
 import typer
 from rich.progress import track
 
-from soar.cli import exports
-from soar.cli.base import FOUND, ConfigOption, JsonOption, LimitOption, err, out, print_json, settings, text
+from soar.cli import erase, exports, query
+from soar.cli.base import FOUND, ConfigOption, JsonOption, LimitOption, err, out, print_json, run, settings, text
 from soar.cli.ground import counted
-from soar.errors import ConfigError, JournalError, StoreUnavailableError
+from soar.cli.stored import stored as opened
+from soar.engine.audit import verify_store
+from soar.errors import ConfigError, InputError, JournalError, StoreUnavailableError
 from soar.journal.checkpoint import Checkpoint, open_checkpoint
 from soar.journal.leaf import parse_leaf
 from soar.journal.note import Verifier
+from soar.journal.rotation import first_key
 from soar.journal.verify import StoredEntry
+from soar.model.entry import EntryType
 from soar.service import read_key
+from soar.service.storage import database_url
 from soar.settings import Loaded
 from soar.store.sqlite.evidence import Evidence, Examination, Finding, examine, open_evidence
 
@@ -37,6 +42,8 @@ def add_to(app: typer.Typer) -> None:
     group.command()(status)
     group.command()(show)
     exports.add_to(group)
+    erase.add_to(group)
+    query.add_to(group)
     app.add_typer(group, name="audit")
 
 
@@ -49,18 +56,30 @@ def verify(config: ConfigOption = None, key: KeyOption = None, as_json: JsonOpti
     Example: soar audit verify --json
     """
     loaded = settings(config)
-    found = examine(
-        _store(loaded),
-        origin=loaded.settings.journal.origin,
-        verifiers=[_verifier(loaded, key)],
-        watch=_watched if not as_json else _unwatched,
-    )
+    if database_url(loaded) is not None:
+        found = run(_examine_database(config, _verifier(loaded, key)))
+    else:
+        found = examine(
+            _store(loaded),
+            origin=loaded.settings.journal.origin,
+            key=_verifier(loaded, key),
+            watch=_watched if not as_json else _unwatched,
+        )
     if as_json:
         print_json(_plain(found))
     else:
         _print(found)
     if not found.ok:
         raise typer.Exit(FOUND)
+
+
+async def _examine_database(config: Path | None, key: Verifier) -> Examination:
+    """The journal of a database: the same proof, over what it hands out."""
+    async with opened(config) as at:
+        leaves = [row.leaf async for row in at.store.entries() if row.type == EntryType.JOURNAL_KEY_ROTATED]
+        first = first_key(leaves, key)
+        report = await verify_store(at.store, verifier=first, origin=at.loaded.settings.journal.origin)
+    return Examination(report, tuple(Finding(problem.message, problem.index) for problem in report.problems))
 
 
 def _watched(entries: Iterable[StoredEntry], expected: int) -> Iterable[StoredEntry]:
@@ -224,6 +243,9 @@ def _refuse_damage(evidence: Evidence) -> None:
 
 
 def _store(loaded: Loaded) -> Path:
+    if loaded.settings.store.url is not None:
+        remedy = "for a database there is `soar audit verify` and `soar status`"
+        raise InputError(f"this reads the file of the embedded store; {remedy}", loaded.place("store", "url"))
     return loaded.path(loaded.settings.store.path)
 
 

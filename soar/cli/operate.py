@@ -8,7 +8,7 @@ from pathlib import Path
 
 import typer
 
-from soar.cli import alerts, approvals, deadletters, runs
+from soar.cli import alerts, approvals, deadletters, runs, steer
 from soar.cli.base import AsOption, ConfigOption, JsonOption, ReasonOption, out, print_json, run
 from soar.cli.explain import explain
 from soar.cli.show import fact
@@ -22,6 +22,7 @@ def add_to(app: typer.Typer) -> None:
     """Add these commands."""
     app.command()(status)
     app.add_typer(alerts.app, name="alerts")
+    steer.add_to(runs.app)
     app.add_typer(runs.app, name="runs")
     app.add_typer(approvals.app, name="approvals")
     app.command()(explain)
@@ -75,7 +76,7 @@ def halt(
 def resume(
     reason: ReasonOption, named: AsOption = None, config: ConfigOption = None, as_json: JsonOption = False
 ) -> None:
-    """Let actions go out again.
+    """Clear the kill switch: actions go out again. `soar runs resume` is for one paused run.
 
     Example: soar resume --reason "the rule is fixed"
     """

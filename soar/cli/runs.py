@@ -1,8 +1,8 @@
-"""`soar runs`: what each playbook did for each alert, why, and what people do about it."""
+"""`soar runs`: what each playbook did for each alert, and why."""
 
 from __future__ import annotations
 
-from collections.abc import Awaitable, Callable, Sequence
+from collections.abc import Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Annotated
@@ -10,11 +10,9 @@ from typing import Annotated
 import typer
 
 from soar.cli.base import (
-    AsOption,
     ConfigOption,
     JsonOption,
     LimitOption,
-    ReasonOption,
     out,
     print_json,
     run,
@@ -24,7 +22,6 @@ from soar.cli.base import (
 from soar.cli.find import find_alert, find_run
 from soar.cli.show import fact, heading, short_id, title, when
 from soar.cli.stored import stored
-from soar.engine.control import Control
 from soar.engine.timeline import Line, Tone, timeline
 from soar.engine.wording import awaited, brief, clip, moment
 from soar.model.action import Attempt
@@ -79,7 +76,7 @@ def list_runs(
                 short_id(each.id),
                 when(each.created_at),
                 each.playbook_id if each.kind is RunKind.ALERT else f"{each.playbook_id} ({each.kind})",
-                each.state,
+                _standing(each),
                 short_id(each.alert_id),
                 clip(each.error or "", _RESULT),
             )
@@ -101,125 +98,6 @@ def show(name: RunArgument, config: ConfigOption = None, as_json: JsonOption = F
     _print_head(story)
     _print_timeline(story.timeline)
     _print_steps(story)
-
-
-@app.command()
-def cancel(
-    name: RunArgument,
-    reason: ReasonOption,
-    named: AsOption = None,
-    config: ConfigOption = None,
-    as_json: JsonOption = False,
-) -> None:
-    """Ask for a run's end; what was sent stays sent.
-
-    Example: soar runs cancel KBJ61M --reason "false alarm"
-    """
-
-    async def work(control: Control, found: Run) -> _Done:
-        await control.cancel(found.id, reason=reason)
-        return _Done(found.id, "ends before its next step")
-
-    _act(config, name, named, work, as_json=as_json)
-
-
-@app.command()
-def retry(
-    name: RunArgument,
-    reason: ReasonOption,
-    named: AsOption = None,
-    config: ConfigOption = None,
-    as_json: JsonOption = False,
-) -> None:
-    """Do a run's failed and denied steps again.
-
-    Example: soar runs retry KBJ61M --reason "EDR is back"
-    """
-
-    async def work(control: Control, found: Run) -> _Done:
-        paths = await control.retry(found.id, reason=reason)
-        return _Done(found.id, "goes on and does again what failed or was denied", paths)
-
-    _act(config, name, named, work, as_json=as_json)
-
-
-@app.command()
-def resolve(
-    name: RunArgument,
-    happened: Annotated[
-        bool, typer.Option("--happened/--did-not-happen", help="Whether the action took effect.", show_default=False)
-    ],
-    reason: ReasonOption,
-    step: Annotated[
-        str | None, typer.Option(help="Only the action of this step, by its path.", show_default=False)
-    ] = None,
-    named: AsOption = None,
-    config: ConfigOption = None,
-    as_json: JsonOption = False,
-) -> None:
-    """Say what became of an action whose outcome is unknown; the run goes on from there.
-
-    Example: soar runs resolve KBJ61M --happened --reason "the EDR shows the host as isolated"
-    """
-
-    async def work(control: Control, found: Run) -> _Done:
-        paths = await control.resolve(found.id, happened=happened, reason=reason, path=step)
-        return _Done(
-            found.id, f"goes on; it is recorded that this {'happened' if happened else 'did not happen'}", paths
-        )
-
-    _act(config, name, named, work, as_json=as_json)
-
-
-@app.command()
-def undo(
-    name: RunArgument,
-    step: Annotated[
-        str | None, typer.Option(help="Only what this step did: its path as `runs show` prints it.", show_default=False)
-    ] = None,
-    named: AsOption = None,
-    config: ConfigOption = None,
-    as_json: JsonOption = False,
-) -> None:
-    """Take back what a run did, last done first; policy is asked again.
-
-    Example: soar runs undo KBJ61M
-    """
-
-    async def work(control: Control, found: Run) -> _Done:
-        return _Done(found.id, "is taken back by", await control.undo(found.id, path=step))
-
-    _act(config, name, named, work, as_json=as_json)
-
-
-@dataclass(frozen=True, slots=True)
-class _Done:
-    """What a person's word did to a run; `about` are the steps or runs that it concerns."""
-
-    run: str
-    what: str
-    about: Sequence[str] = ()
-
-
-def _act(
-    config: Path | None,
-    name: str,
-    named: str | None,
-    work: Callable[[Control, Run], Awaitable[_Done]],
-    *,
-    as_json: bool,
-) -> None:
-    async def act() -> _Done:
-        async with stored(config) as opened:
-            person = opened.person(named)
-            return await work(opened.control(person), await find_run(opened.store, name))
-
-    done = run(act())
-    if as_json:
-        print_json(done)
-    else:
-        about = f": {', '.join(done.about)}" if done.about else ""
-        out.print(text(f"run {done.run} {done.what}{about}"), emoji=False)
 
 
 async def _list(
@@ -252,7 +130,7 @@ async def _waits_for(store: Store, step: StepRecord) -> str:
 
 def _print_head(story: Story) -> None:
     found = story.run
-    heading(f"{found.id}: {found.state}")
+    heading(f"{found.id}: {_standing(found)}")
     fact("playbook", f"{found.playbook_id} (digest {found.playbook_digest[:12]})")
     if found.alert_id:
         fact("alert", found.alert_id)
@@ -268,11 +146,17 @@ def _print_head(story: Story) -> None:
         fact("cancelled", "asked for; it ends before its next step")
     for wait in story.waits_for:
         fact("waits for", wait)
-    if found.state is RunState.READY:
+    if found.paused:
+        fact("paused", "nothing is sent until `soar runs resume`")
+    elif found.state is RunState.READY:
         turn = " and the runs of the same lock before it have ended" if found.lock_key else ""
         fact("waits for", f"a worker: it goes on as soon as the service runs{turn}")
     for child in story.children:
-        fact(f"{child.kind} run", f"{child.id}: {child.state}, of step {child.parent_path}{_begins(child)}")
+        fact(f"{child.kind} run", f"{child.id}: {_standing(child)}, of step {child.parent_path}{_begins(child)}")
+
+
+def _standing(found: Run) -> str:
+    return f"{found.state}, paused" if found.paused else found.state
 
 
 def _begins(found: Run) -> str:

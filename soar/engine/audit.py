@@ -19,9 +19,10 @@ async def verify_store(store: Store, *, verifier: Verifies, origin: str) -> Repo
     check = LogCheck(await store.checkpoints(), origin=origin, verifiers=[verifier])
     size, raw = await store.tree()
     async for row in store.entries():
-        if row.index >= size:
-            break
-        check.take(stored(row))
+        if row.index < size:
+            check.take(stored(row))
+        else:
+            check.take_later(stored(row))  # what is erased while we read is told of there
     try:
         frontier = Frontier.from_bytes(raw)
     except JournalError:

@@ -311,8 +311,15 @@ def _by_person(words: str) -> _Teller:
 
 def _retried(fact: _Fact, seen: _Seen) -> Line:
     seen.ended.clear()  # what is done again is told again
-    steps = fact.data.get("steps")
-    return fact.line(f"{fact.person} has {steps} failed or denied steps done again{fact.because}", path="")
+    steps, start = fact.data.get("steps"), fact.payload.get("from")
+    what = f"everything from {start} on" if start else f"{steps} failed or denied steps"
+    repeats = fact.payload.get("repeats")
+    notes = [f"repeats what was done: {', '.join(repeats)}"] if repeats else []
+    return fact.line(f"{fact.person} has {what} done again{fact.because}", path="", notes=notes)
+
+
+def _skipped(fact: _Fact, _: _Seen) -> Line:
+    return fact.line(f"{fact.person} has it skipped{fact.because}")
 
 
 def _resolved(fact: _Fact, _: _Seen) -> Line:
@@ -340,11 +347,14 @@ _TELLERS: Mapping[str, _Teller] = MappingProxyType(
         EntryType.RUN_CREATED: _created,
         EntryType.RUN_RECOVERED: _recovered,
         EntryType.RUN_CANCEL_REQUESTED: _by_person("asks for the run's end"),
+        EntryType.RUN_PAUSED: _by_person("pauses the run"),
+        EntryType.RUN_RESUMED: _by_person("lets the run go on"),
         EntryType.RUN_RETRIED: _retried,
         EntryType.RUN_RESOLVED: _resolved,
         EntryType.RUN_FINISHED: _run_finished,
         EntryType.STEP_WAITING: _waiting,
         EntryType.STEP_FINISHED: _finished,
+        EntryType.STEP_SKIPPED: _skipped,
         EntryType.POLICY_DECIDED: _decided,
         EntryType.APPROVAL_REQUESTED: _asked,
         EntryType.APPROVAL_VOTED: _voted,

@@ -20,6 +20,7 @@ from soar.errors import (
     ExpressionError,
     LeaseLostError,
     RunCancelledError,
+    RunPausedError,
     StateConflictError,
     StoreUnavailableError,
 )
@@ -215,6 +216,8 @@ class Worker:
             outputs = await self._interpreter.advance(context, scope)
         except Park as park:
             return park
+        except RunPausedError:
+            return Park()  # whoever resumes it signals it, and replay finds every time that it waits for
         except (Stopped, Undetermined, StepFailed, RunCancelledError, ExpressionError) as way:
             return end_of(way)
         return End(state=RunState.SUCCEEDED, outputs=outputs)

@@ -7,8 +7,10 @@ A handover is an entry that names both keys, and a checkpoint over it that both 
 from __future__ import annotations
 
 import base64
+import contextlib
 import hashlib
 import secrets
+from collections.abc import Iterable
 
 from cryptography.exceptions import InvalidTag
 from cryptography.hazmat.primitives.ciphers.aead import ChaCha20Poly1305
@@ -19,8 +21,7 @@ from soar.journal.leaf import parse_leaf
 from soar.journal.note import Signer, Verifier, sign_note
 from soar.journal.proof import EntryProof
 from soar.journal.trust import TrustPolicy
-
-KEY_ROTATED = "journal.key_rotated"
+from soar.journal.verify import KEY_ROTATED
 
 _PRIVATE = "PRIVATE+KEY+"
 _LOCKED = "LOCKED+KEY+"
@@ -96,6 +97,20 @@ def follow(proof: EntryProof, trusted: Verifier) -> Verifier:
         raise JournalError(f"entry {proof.index} hands over another key than {trusted}", proof.index)
     open_checkpoint(proof.note, [new])
     return new
+
+
+def first_key(leaves: Iterable[bytes], key: Verifier) -> Verifier:
+    """The key that the log began with, if its handovers, in the order of `leaves`, lead to `key`; else `key` itself.
+
+    A hint, no proof: verification begins with it and must then find `key` (see `LogCheck`).
+    """
+    first = key
+    for leaf in reversed(list(leaves)):
+        with contextlib.suppress(JournalError):  # verification says what is wrong with it
+            data = parse_leaf(leaf)["data"]
+            if data.get("new") == str(first):
+                first = Verifier.from_text(str(data.get("old")))
+    return first
 
 
 def _shown(text: str) -> str:

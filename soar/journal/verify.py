@@ -6,6 +6,7 @@ continues its chain), not by its entries.
 
 from __future__ import annotations
 
+import contextlib
 from bisect import insort
 from collections.abc import Iterable, Iterator, Mapping
 from dataclasses import dataclass, field
@@ -15,9 +16,13 @@ from soar.errors import JournalError
 from soar.journal.checkpoint import open_checkpoint
 from soar.journal.leaf import keeps_promise, parse_leaf
 from soar.journal.merkle import Frontier, leaf_hash
-from soar.journal.note import Verifies
+from soar.journal.note import Verifier, Verifies
 
 PROBLEMS_MAX = 20
+PAYLOAD_ERASED = "payload.erased"
+"""The type of the entry that accounts for a payload that is gone; its `subject` is the id of that payload's entry."""
+KEY_ROTATED = "journal.key_rotated"
+"""The type of the entry in which the key `old` hands over to the key `new`; see `soar.journal.rotation`."""
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -26,6 +31,7 @@ class StoredEntry:
 
     `leaf_hash` is the stored hash, where the store keeps one. `copies` are values kept beside the leaf under the
     leaf's own field names (None: the leaf has no such field), so that an index column cannot tell another story.
+    `payload_erased` says that nothing is claimed of the payload: an export holds those that were asked for.
     """
 
     index: int
@@ -53,7 +59,7 @@ class Report:
     """What a verification found. `problems` are those of the lowest indexes, in order, at most `PROBLEMS_MAX`."""
 
     entries: int
-    erased: int  # payloads that are gone by a recorded erasure; their entries still count and verify
+    erased: int  # payloads that are gone by a recorded erasure, or not claimed; their entries still count and verify
     checkpoints: int  # whose signature and root are right
     covered: int  # entries that stand under such a checkpoint
     size: int  # of the recomputed tree
@@ -83,30 +89,44 @@ def verify_log(
     *,
     origin: str,
     verifiers: Iterable[Verifies],
+    key: Verifies | None = None,
     tree_size: int | None = None,
     frontier: Frontier | None = None,
 ) -> Report:
     """Verify entries in index order against checkpoints in size order; finds everything, raises nothing of its own.
 
-    `tree_size` and `frontier` are what the store claims about its tree, checked where given.
+    `tree_size` and `frontier` are what the store claims about its tree, checked where given; for `key`, see `LogCheck`.
     """
-    check = LogCheck(checkpoints, origin=origin, verifiers=verifiers)
+    check = LogCheck(checkpoints, origin=origin, verifiers=verifiers, key=key)
     for entry in entries:
         check.take(entry)
     return check.finish(tree_size=tree_size, frontier=frontier)
 
 
 class LogCheck:
-    """The same verification, entry by entry, for callers whose entries arrive asynchronously."""
+    """The same verification, entry by entry, for callers whose entries arrive asynchronously.
 
-    def __init__(self, checkpoints: Iterable[str], *, origin: str, verifiers: Iterable[Verifies]) -> None:
+    Where a key among `verifiers` hands over to another, checkpoints from there on are held to that one. `key`, if
+    given, must be among the keys that signed: who believes it alone may begin with an older one that leads to it.
+    """
+
+    def __init__(
+        self,
+        checkpoints: Iterable[str],
+        *,
+        origin: str,
+        verifiers: Iterable[Verifies],
+        key: Verifies | None = None,
+    ) -> None:
         self._findings = _Findings()
+        self._key = key
         self._signed = _Signed(checkpoints, origin, tuple(verifiers), self._findings)
         self._chains: dict[str, tuple[int, bytes]] = {}  # run -> run_seq and leaf hash of its latest entry
         self._frontier = Frontier()
         self._expected = 0  # the next index
         self._entries = 0
         self._erased = 0
+        self._missing: dict[str, tuple[int, str]] = {}  # entry whose payload is gone -> its index and type, until told
 
     def take(self, entry: StoredEntry) -> None:
         """Check the next entry."""
@@ -134,11 +154,21 @@ class LogCheck:
                 entry.index, f"entry {entry.index} ({fields['type']:.80}, {fields['id']:.80}): {message}"
             )
         self._erased += entry.payload_erased
+        self._account(entry, fields)
+
+    def take_later(self, entry: StoredEntry) -> None:
+        """An entry beyond the tree that is verified: only whether it tells of a payload that is gone already."""
+        with contextlib.suppress(JournalError):  # the next verification, which covers it, says so
+            self._erasure(parse_leaf(entry.leaf))
 
     def finish(self, *, tree_size: int | None = None, frontier: Frontier | None = None) -> Report:
         """Check what only the end can tell, and report."""
         self._signed.reach(self._expected, self._frontier)
         self._signed.rest(self._expected)
+        if self._key is not None and str(self._key) not in self._signed.keys:
+            self._findings.add(None, f"no key that signed this journal hands over to {self._key}")
+        for name, (index, kind) in self._missing.items():
+            self._findings.add(index, f"entry {index} ({kind:.80}, {name:.80}): its payload is missing")
         if tree_size is not None and tree_size != self._expected:
             self._findings.add(
                 min(tree_size, self._expected), f"the tree claims {tree_size} entries, the log ends at {self._expected}"
@@ -159,6 +189,21 @@ class LogCheck:
             problems=tuple(self._findings.kept),
             problem_count=self._findings.count,
         )
+
+    def _account(self, entry: StoredEntry, fields: Mapping[str, Any]) -> None:
+        """What an entry means for those around it: payloads that are gone, and the key that signs from here on.
+
+        An erasure is told after the entry whose payload is gone, so one pass is enough.
+        """
+        self._erasure(fields)
+        if fields["type"] == KEY_ROTATED:
+            self._signed.hand_over(entry.index, fields["data"])
+        if "payload" in fields and entry.salt is None and entry.payload is None and not entry.payload_erased:
+            self._missing[fields["id"]] = (entry.index, fields["type"])
+
+    def _erasure(self, fields: Mapping[str, Any]) -> None:
+        if fields["type"] == PAYLOAD_ERASED:
+            self._erased += self._missing.pop(fields["subject"], None) is not None
 
     def _in_order(self, index: int) -> bool:
         """Whether this is a new entry. A gap is reported and stepped over, a repeated index is left out."""
@@ -210,8 +255,18 @@ class _Signed:
         self.good = 0  # the size of the largest checkpoint whose root is right
         self._failed = False  # a wrong root makes every later one wrong; the first says it all
         self._findings = findings
-        self._opened = self._open(texts, origin, verifiers)
+        self._verifiers = verifiers
+        self.keys = {str(each) for each in verifiers}  # all that were believed so far
+        self._handover: tuple[int, str, Verifier] | None = None  # the entry's index, old and new key, until both sign
+        self._opened = self._open(texts, origin)
         self._next = next(self._opened, None)
+
+    def hand_over(self, index: int, data: Mapping[str, Any]) -> None:
+        """An entry names the key that follows one of ours; from the first checkpoint that both signed, it does."""
+        with contextlib.suppress(JournalError):  # an entry that names no key hands over to none
+            new, old = Verifier.from_text(str(data.get("new"))), str(data.get("old"))
+            if any(str(each) == old and each.name == new.name for each in self._verifiers):
+                self._handover = (index, old, new)
 
     def reach(self, size: int, frontier: Frontier) -> None:
         """Check every checkpoint up to `size`, which is the end of the entries read so far."""
@@ -230,10 +285,11 @@ class _Signed:
                 size, f"entries {size} to {largest - 1} are missing: a checkpoint was signed over {largest} entries"
             )
 
-    def _compare(self, size: int, root: bytes, frontier: Frontier) -> None:
+    def _compare(self, size: int, root: bytes, text: str, frontier: Frontier) -> None:
         if frontier.size == size and frontier.root() == root:
             self.count += 1
             self.good = max(self.good, size)
+            self._follow(size, text)
         elif not self._failed:
             self._failed = True
             self._findings.add(
@@ -242,12 +298,22 @@ class _Signed:
                 f" has root {root.hex()}, the entries give {frontier.root().hex()}",
             )
 
-    def _open(self, texts: Iterable[str], origin: str, verifiers: tuple[Verifies, ...]) -> Iterator[tuple[int, bytes]]:
-        """Size and root of each checkpoint that is signed, ours, and in order."""
+    def _follow(self, size: int, text: str) -> None:
+        if self._handover is None or size <= self._handover[0]:
+            return
+        _, old, new = self._handover
+        with contextlib.suppress(JournalError):  # the old key still signs alone
+            open_checkpoint(text, [new])
+            self._handover = None
+            self._verifiers = (*(each for each in self._verifiers if str(each) != old), new)
+            self.keys.add(str(new))
+
+    def _open(self, texts: Iterable[str], origin: str) -> Iterator[tuple[int, bytes, str]]:
+        """Size, root and text of each checkpoint that is signed, ours, and in order."""
         last = 0
         for number, text in enumerate(texts, start=1):
             try:
-                checkpoint = open_checkpoint(text, verifiers)
+                checkpoint = open_checkpoint(text, self._verifiers)
             except JournalError as error:
                 self._findings.add(None, f"checkpoint {number}: {error}")
                 continue
@@ -257,7 +323,7 @@ class _Signed:
                 self._findings.add(None, f"checkpoint {number} (size {checkpoint.size}) comes after one of size {last}")
             else:
                 last = checkpoint.size
-                yield checkpoint.size, checkpoint.root
+                yield checkpoint.size, checkpoint.root, text
 
 
 def _hash_problems(entry: StoredEntry, computed: bytes) -> Iterator[str]:
@@ -280,6 +346,8 @@ def _payload_problems(entry: StoredEntry, fields: Mapping[str, Any]) -> Iterator
     elif entry.payload_erased:
         if salt is not None or payload is not None:
             yield "its payload is called erased, but is not gone"
+    elif salt is None and payload is None:
+        return  # an erasure may tell of it further on
     elif salt is None or payload is None:
         yield "its payload is missing"
     elif not keeps_promise(promised, salt, payload):

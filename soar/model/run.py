@@ -78,6 +78,7 @@ class Run(Frozen):
     lease_until: datetime | None = None
     wake_at: datetime | None = None
     cancel_requested: bool = False
+    paused: bool = False  # whatever its state: not leased, no intent, no sub-run, until a person resumes it
     outputs: dict[str, Any] = Field(default_factory=dict)
     error: str | None = None
     created_at: datetime

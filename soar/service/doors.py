@@ -5,14 +5,17 @@ from __future__ import annotations
 import asyncio
 import contextlib
 from collections.abc import Awaitable, Callable, Mapping
+from dataclasses import dataclass
+from datetime import datetime
 from functools import partial
 
 from soar.connector.secret import Secret, SecretResolver
 from soar.engine.control import HALT
 from soar.errors import StoreUnavailableError
 from soar.ingest.kafka import KafkaSource, Subscription
+from soar.journal.trust import claimed
 from soar.service.running import Running
-from soar.store.port import Counts
+from soar.store.port import Counts, Store
 from soar.web.access import Doorkeeper
 from soar.web.app import build_app
 from soar.web.ingest import IngestDoor
@@ -78,6 +81,8 @@ class Doors:
             await self._running.service.store.tree()
         except StoreUnavailableError:
             wrong["store"] = "cannot be read"
+        if self._running.sequencer.disowned:
+            wrong["journal"] = "is not signed any more; run: soar audit verify"
         if self._kafka is not None and self._kafka.problem:
             wrong["kafka"] = self._kafka.problem
         return wrong
@@ -95,11 +100,40 @@ class Doors:
         await asyncio.Event().wait()  # stopped on purpose: the service goes on until it is stopped as a whole
 
     async def _metrics(self) -> str:
-        store = self._running.service.store
-        return prometheus(await store.counts(), halted=await store.control(HALT) is not None)
+        service = self._running.service
+        store, sequencer = service.store, self._running.sequencer
+        signed = await signing(store, now=service.clock.now(), disowned=sequencer.disowned is not None)
+        return prometheus(await store.counts(), halted=await store.control(HALT) is not None, signed=signed)
 
 
-def prometheus(counts: Counts, *, halted: bool) -> str:
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Signing:
+    """How far the journal is signed. `age_seconds` is the age of the newest signed entry, None before there is one."""
+
+    exposed: int
+    exposed_seconds: float  # the age of the oldest entry under no checkpoint
+    age_seconds: float | None
+    disowned: bool
+
+
+async def signing(store: Store, *, now: datetime, disowned: bool) -> Signing:
+    """What of the journal is signed now; raises StoreUnavailableError."""
+    covered = max([claimed(note).size for note in await store.checkpoints(newest=1)], default=0)
+    size, _ = await store.tree()
+    ages: dict[int, float] = {}
+    async for entry in store.entries(start=max(covered - 1, 0)):
+        ages[entry.index] = (now - entry.at).total_seconds()
+        if entry.index >= covered:
+            break
+    return Signing(
+        exposed=max(size - covered, 0),
+        exposed_seconds=ages.get(covered, 0.0),
+        age_seconds=ages.get(covered - 1),
+        disowned=disowned,
+    )
+
+
+def prometheus(counts: Counts, *, halted: bool, signed: Signing) -> str:
     """Counts in the Prometheus text format."""
     groups = (
         ("soar_alerts", "Consumed alerts and dead letters by outcome.", "outcome", counts.alerts),
@@ -111,9 +145,16 @@ def prometheus(counts: Counts, *, halted: bool) -> str:
     for name, about, label, numbers in groups:
         lines += [f"# HELP {name} {about}", f"# TYPE {name} gauge"]
         lines += [f'{name}{{{label}="{value}"}} {number}' for value, number in sorted(numbers.items())]
-    for name, about, number in (
+    singles: list[tuple[str, str, float]] = [
         ("soar_journal_entries", "Entries in the journal.", counts.entries),
+        ("soar_journal_exposed_entries", "Entries that are under no checkpoint yet.", signed.exposed),
+        ("soar_journal_exposed_seconds", "Age of the oldest entry under no checkpoint.", signed.exposed_seconds),
+        ("soar_journal_disowned", "Whether others know another history, so nothing is signed.", int(signed.disowned)),
         ("soar_halted", "Whether the kill switch is set.", int(halted)),
-    ):
+    ]
+    if signed.age_seconds is not None:
+        name, about = "soar_journal_checkpoint_age_seconds", "Age of the newest entry under a checkpoint."
+        singles.append((name, about, signed.age_seconds))
+    for name, about, number in singles:
         lines += [f"# HELP {name} {about}", f"# TYPE {name} gauge", f"{name} {number}"]
     return "\n".join(lines) + "\n"

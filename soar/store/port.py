@@ -10,7 +10,7 @@ from __future__ import annotations
 from collections.abc import AsyncIterator, Callable, Mapping, Sequence
 from dataclasses import dataclass, field
 from datetime import datetime
-from typing import Any, Protocol, runtime_checkable
+from typing import Any, Protocol
 
 from soar.errors import StoreError
 from soar.model.action import Attempt, AttemptState
@@ -76,7 +76,7 @@ class PutWindow:
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class InsertRun:
-    """A new run, `ready` or `waiting`."""
+    """A new run, `ready` or `waiting`; a sub-run of a paused run is refused with `RunPausedError`."""
 
     run: Run
 
@@ -117,14 +117,22 @@ class FinishRun:
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class RequestCancel:
-    """Ask for the end of a run: at its next step, or at once where it is parked."""
+    """Ask for the end of a run: at its next step, or at once where it is parked or paused."""
 
     run_id: str
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
+class SetPaused:
+    """Hold a run that has not ended, whatever its state, or let it go on as if signalled; refused where it is so."""
+
+    run_id: str
+    paused: bool
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
 class ReopenRun:
-    """failed, denied or needs_review -> ready; the named steps are forgotten and done again."""
+    """failed, denied, needs_review or waiting -> ready; the named steps are forgotten and done again."""
 
     run_id: str
     expect: RunState
@@ -143,7 +151,7 @@ class InsertAttempt:
     """An intent.
 
     Refused in the same transaction: with `HaltedError` while the kill switch is set, with `RunCancelledError`
-    where the run's end was asked for.
+    where the run's end was asked for, with `RunPausedError` while the run is paused.
     """
 
     attempt: Attempt
@@ -209,6 +217,7 @@ Write = (
     | SignalRun
     | FinishRun
     | RequestCancel
+    | SetPaused
     | ReopenRun
     | PutStep
     | InsertAttempt
@@ -302,46 +311,6 @@ class Counts:
     entries: int
 
 
-@dataclass(frozen=True, slots=True, kw_only=True)
-class Touched:
-    """What in a store tells of somebody, found by the text of their name."""
-
-    entries: tuple[str, ...]  # whose payloads are erased
-    alerts: int
-    runs: tuple[str, ...]
-    open_runs: tuple[str, ...]  # of those, the ones that have not ended
-    dead_letters: int
-    other: int  # dedupe windows, blast-radius counts, coordinates, switches
-    leaves: tuple[str, ...]  # entries whose public part tells of them, which cannot be erased
-    playbooks: tuple[str, ...]  # files whose pinned text does: it is the author's to change
-
-    @property
-    def anything(self) -> bool:
-        """Whether there is anything to erase."""
-        return bool(self.entries or self.alerts or self.runs or self.dead_letters or self.other)
-
-
-@runtime_checkable
-class Erases(Protocol):
-    """A store that can forget somebody, and stay provable."""
-
-    async def touched(self, subject: str) -> Touched:
-        """What `erase` would take; changes nothing."""
-        ...
-
-    async def erase(self, subject: str, tell: Callable[[str], Entry]) -> Touched:
-        """Erase every payload that holds this text, in any case, with its salt; blank the state that repeats it.
-
-        `tell` makes the entry that accounts for the payload of the entry with this id; all of it is one transaction.
-        Raises `NotFoundError` where there is nothing, `StateConflictError` while a run that has not ended needs it.
-        """
-        ...
-
-    async def scrub(self) -> None:
-        """Let nothing that was deleted stay in the store's files; raises `StoreUnavailableError` while it cannot."""
-        ...
-
-
 class Store(Protocol):
     """A durable home for runs and the journal."""
 
@@ -376,7 +345,7 @@ class Store(Protocol):
         ...
 
     async def lease(self, *, owner: str, until: datetime, limit: int) -> list[Run]:
-        """Take up to `limit` ready runs, most urgent first, skipping those whose lock another run holds."""
+        """Take up to `limit` ready runs, most urgent first, but none that is paused or whose lock another holds."""
         ...
 
     async def renew(self, *, owner: str, leases: Sequence[Lease], until: datetime) -> list[Lease]:

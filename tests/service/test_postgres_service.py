@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import asyncio
+import json
 import os
 import secrets
 import sys
@@ -65,6 +66,8 @@ async def test_three_workers_do_everything_once(database: str, tmp_path: Path) -
         report = await verify_store(
             service.store, verifier=service.signer().verifier, origin=service.loaded.settings.journal.origin
         )
+    verified = await _soar("audit", "verify", "--json", config=config, database=database)
+    assert json.loads(verified)["ok"]
     done = [line["effect"] for line in read_log(tmp_path / "home/data/lab.jsonl") if line["applied"]]
     isolated = [effect for effect in done if "isolated" in effect]
     assert len(isolated) == len(set(isolated)) > 0
@@ -83,10 +86,15 @@ async def test_a_password_in_the_url_is_refused(tmp_path: Path) -> None:
 async def test_doctor_looks_at_the_database_and_changes_nothing(database: str, tmp_path: Path) -> None:
     config, lab = await home_with_lab(tmp_path / "home")
     await lab.stop()
-    environ = {**os.environ, "SOAR_STORE__URL": "secret://env/DATABASE", "DATABASE": database}
-    command = [sys.executable, "-m", "soar", "doctor", "--offline", "--json", "-c", str(config)]
-    done = await asyncio.create_subprocess_exec(*command, env=environ, stdout=asyncio.subprocess.PIPE)
-    told = (await done.communicate())[0].decode()
-    assert "durable, schema 0; the next start brings it to 1" in told
+    told = await _soar("doctor", "--offline", "--json", config=config, database=database)
+    assert "durable, schema 0; the next start brings it to 2" in told
     assert "127.0.0.1" in told
     assert database.split("@", maxsplit=1)[0] not in told, "the password is not shown"
+
+
+async def _soar(*words: str, config: Path, database: str) -> str:
+    """What a command prints on this database."""
+    environ = {**os.environ, "SOAR_STORE__URL": "secret://env/DATABASE", "DATABASE": database}
+    command = [sys.executable, "-m", "soar", *words, "-c", str(config)]
+    done = await asyncio.create_subprocess_exec(*command, env=environ, stdout=asyncio.subprocess.PIPE)
+    return (await done.communicate())[0].decode()

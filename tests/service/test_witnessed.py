@@ -18,6 +18,7 @@ import yaml
 from soar.demo.home import make_home
 from soar.demo.samples import samples
 from soar.journal.cosignature import CosignatureVerifier
+from soar.journal.note import Verifier
 from soar.journal.trust import TrustPolicy
 from soar.model.clock import SystemClock
 from soar.service import assemble, read_key
@@ -92,4 +93,15 @@ def test_a_restored_backup_is_not_signed(home: Path, witness: CosignatureVerifie
     (home.parent / "anchor").unlink()
     restored, why = asyncio.run(admitted(home, "fourth"))
     assert why is not None, "the witness alone tells too"
+    structlog.reset_defaults()
+
+
+def test_a_new_key_s_first_checkpoint_is_witnessed_by_those_who_know_the_old_key(
+    home: Path, witness: CosignatureVerifier
+) -> None:
+    asyncio.run(admitted(home, "first"))
+    rotate = [*SOAR, "keys", "rotate", "--reason", "yearly", "--config", home]
+    new = Verifier.from_text(subprocess.run(rotate, capture_output=True, text=True, check=True).stdout.strip())
+    policy = TrustPolicy.of([new], witnesses=[witness], quorum=1)
+    assert policy.open((home.parent / "anchor").read_text()).witnessed.keys() == {"w.example"}
     structlog.reset_defaults()

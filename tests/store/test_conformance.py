@@ -10,6 +10,7 @@ from soar.errors import (
     HaltedError,
     LeaseLostError,
     RunCancelledError,
+    RunPausedError,
     StateConflictError,
     StoreError,
     StoreUnavailableError,
@@ -22,7 +23,7 @@ from soar.journal.tiles import Tile
 from soar.model.action import ATTEMPT_MOVES, AttemptState, Effect, Risk
 from soar.model.alert import DeadLetter, Outcome, Record
 from soar.model.approval import APPROVAL_MOVES, ApprovalState
-from soar.model.run import RunState, StepState
+from soar.model.run import RunKind, RunState, StepState
 from soar.store.port import (
     Fact,
     FinishRun,
@@ -41,6 +42,7 @@ from soar.store.port import (
     ReopenRun,
     RequestCancel,
     SetControl,
+    SetPaused,
     SignalRun,
     Store,
     UpdateApproval,
@@ -629,3 +631,60 @@ async def test_checkpoints_are_kept_in_order_the_first_for_a_size_stays(store: S
         await store.add_checkpoint(size, text)
     assert await store.checkpoints() == ["one", "two", "three"]
     assert await store.checkpoints(newest=2) == ["two", "three"]
+
+
+async def test_a_paused_run_is_not_leased_whatever_signals_it_and_keeps_its_state(store: Store) -> None:
+    await begin(store, "run-1", "run-2")
+    assert await put(store, SetPaused(run_id="run-2", paused=True)) is None
+    (lease,) = await take(store)
+    assert lease.run_id == "run-1"
+    assert await put(store, SetPaused(run_id="run-1", paused=True)) is None
+    assert await put(store, ParkRun(run_id="run-1", wake_at=NOW), lease=lease) is None
+    assert (await state(store, "run-1"), await state(store, "run-2")) == (RunState.WAITING, RunState.READY)
+    await put(store, SignalRun(run_id="run-1"))
+    assert await take(store) == []
+    for name in ("run-1", "run-2"):
+        found = await store.run(name)
+        assert found is not None
+        assert found.paused
+        assert await put(store, SetPaused(run_id=name, paused=False)) is None
+    assert {lease.run_id for lease in await take(store)} == {"run-1", "run-2"}
+
+
+async def test_no_intent_and_no_sub_run_of_a_paused_run(store: Store) -> None:
+    await begin(store, "run-1")
+    (lease,) = await take(store)
+    await put(store, SetPaused(run_id="run-1", paused=True))
+    assert isinstance(await put(store, intent("run-1"), lease=lease), RunPausedError)
+    child = a_run("run-2", kind=RunKind.CALL, parent_run_id="run-1", parent_path="s")
+    assert isinstance(await put(store, InsertRun(run=child), lease=lease), RunPausedError)
+    undo = child.model_copy(update={"kind": RunKind.UNDO})
+    assert await put(store, InsertRun(run=undo), lease=lease) is None
+    await put(store, SetPaused(run_id="run-1", paused=False))
+    assert await put(store, intent("run-1"), lease=lease) is None
+    assert await put(store, ParkRun(run_id="run-1", wake_at=None), lease=lease) is None
+    assert await state(store) is RunState.READY  # its resume was a signal
+
+
+async def test_a_pause_ends_with_its_run_and_with_its_cancellation(store: Store) -> None:
+    await begin(store, "run-1", "run-2", "run-3")
+    one, two, _ = sorted(await take(store), key=lambda lease: lease.run_id)
+    for name in ("run-1", "run-2", "run-3"):
+        await put(store, SetPaused(run_id=name, paused=True))
+        assert isinstance(await put(store, SetPaused(run_id=name, paused=True)), StateConflictError)
+    await put(store, finish("run-1"), lease=one)
+    await put(store, finish("run-2", RunState.NEEDS_REVIEW), lease=two)
+    await put(store, RequestCancel(run_id="run-3"))
+    found = [await store.run(name) for name in ("run-1", "run-2", "run-3")]
+    assert [run.paused for run in found if run is not None] == [False, True, False]
+    for paused in (True, False):
+        assert isinstance(await put(store, SetPaused(run_id="run-1", paused=paused)), StateConflictError)
+        assert isinstance(await put(store, SetPaused(run_id="run-none", paused=paused)), StateConflictError)
+
+
+async def test_a_paused_run_without_the_lock_does_not_stand_before_the_next(store: Store) -> None:
+    await put(store, InsertRun(run=a_run("run-1", lock_key="h1")), InsertRun(run=a_run("run-2", lock_key="h1")))
+    await put(store, SetPaused(run_id="run-1", paused=True))
+    assert [lease.run_id for lease in await take(store)] == ["run-2"]
+    await put(store, SetPaused(run_id="run-1", paused=False))
+    assert await take(store) == []

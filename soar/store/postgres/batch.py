@@ -58,6 +58,8 @@ class _Names:
         match write:
             case port.InsertRun():
                 self.runs.add(write.run.id)
+                if write.run.parent_run_id is not None:
+                    self.runs.add(write.run.parent_run_id)
             case port.PutStep():
                 self.runs.add(write.record.run_id)
                 self.steps.add((write.record.run_id, write.record.path))
@@ -78,6 +80,7 @@ class _Names:
                 | port.SignalRun()
                 | port.FinishRun()
                 | port.RequestCancel()
+                | port.SetPaused()
                 | port.ReopenRun()
             ):
                 self.runs.add(write.run_id)

@@ -73,6 +73,7 @@ class RunRow(NamedTuple):
     outputs: str | None = None
     error: str | None = None
     finished_at: datetime | None = None
+    paused: bool = False
 
 
 class RunOrigin(NamedTuple):

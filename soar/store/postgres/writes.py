@@ -5,10 +5,10 @@ from __future__ import annotations
 from functools import singledispatch
 from typing import Any
 
-from soar.errors import HaltedError, LeaseLostError, RunCancelledError, StateConflictError
+from soar.errors import HaltedError, LeaseLostError, RunCancelledError, RunPausedError, StateConflictError
 from soar.model.action import ATTEMPT_MOVES, Attempt, Risk
 from soar.model.approval import APPROVAL_MOVES, ApprovalState
-from soar.model.run import FINAL_STATES, RUN_MOVES, RunState, StepState
+from soar.model.run import FINAL_STATES, RUN_MOVES, RunKind, RunState, StepState
 from soar.store import port
 from soar.store.postgres.rows import RunRow, alert_values, attempt_values, digest_of, letter_values, run_rows, to_json
 from soar.store.postgres.sheet import Held, Sheet
@@ -65,6 +65,8 @@ def _(write: port.PutWindow, sheet: Sheet) -> None:
 
 @apply.register
 def _(write: port.InsertRun, sheet: Sheet) -> None:
+    if write.run.kind is RunKind.CALL and write.run.parent_run_id is not None:
+        _check_not_paused(sheet, write.run.parent_run_id)
     moving, origin = run_rows(write.run)
     sheet.insert("runs", write.run.id, row=moving)
     sheet.put("origins", write.run.id, row=origin)
@@ -112,6 +114,7 @@ def _(write: port.FinishRun, sheet: Sheet) -> None:
         lease_until=None,
         wake_at=None,
         locked=run.locked and write.state not in FINAL_STATES,
+        paused=run.paused and write.state not in FINAL_STATES,
     )
 
 
@@ -121,7 +124,28 @@ def _(write: port.RequestCancel, sheet: Sheet) -> None:
     if run is None or run.state not in {*_PARKED, RunState.RUNNING}:
         raise StateConflictError(f"run {write.run_id} does not exist or has already ended, so it cannot be cancelled")
     state = RunState.READY if run.state in _PARKED else run.state
-    _move(sheet, run, state=state, cancel_requested=True)
+    _move(sheet, run, state=state, cancel_requested=True, paused=False)
+
+
+@apply.register
+def _(write: port.SetPaused, sheet: Sheet) -> None:
+    run = sheet.run(write.run_id)
+    if write.paused:
+        if run is None or run.paused or run.state not in {*_PARKED, RunState.RUNNING}:
+            raise StateConflictError(f"run {write.run_id} does not exist, has ended, or is paused already")
+        _move(sheet, run, paused=True)
+        return
+    if run is None or not run.paused:
+        raise StateConflictError(f"run {write.run_id} is not paused")
+    # Signalled: what it parked without a time when it met the pause, it takes up again.
+    state = RunState.READY if run.state == RunState.WAITING else run.state
+    _move(sheet, run, state=state, paused=False, signalled=True)
+
+
+def _check_not_paused(sheet: Sheet, run_id: str) -> None:
+    run = sheet.run(run_id)
+    if run is not None and run.paused:
+        raise RunPausedError(f"run {run_id} is paused; `soar runs resume` lets it go on")
 
 
 @apply.register
@@ -155,6 +179,7 @@ def _(write: port.InsertAttempt, sheet: Sheet) -> None:
     run = sheet.run(attempt.run_id)
     if run is not None and run.cancel_requested:
         raise RunCancelledError(f"run {attempt.run_id} was cancelled")
+    _check_not_paused(sheet, attempt.run_id)
     key = (attempt.run_id, attempt.path, attempt.number)
     if sheet.get("attempts", *key) is not None:
         raise StateConflictError(f"attempt {attempt.number} of {attempt.path} was already intended")

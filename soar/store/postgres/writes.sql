@@ -3,7 +3,7 @@
 -- name: lock_runs
 -- Always in the order of ids, and before anything else of a run is touched: no two batches can wait for each other.
 SELECT id, state, epoch, owner, lease_until, wake_at, signalled, locked, cancel_requested,
-    NULL AS outputs, error, finished_at
+    NULL AS outputs, error, finished_at, paused
 FROM runs WHERE id = ANY ($1::text[]) ORDER BY id FOR UPDATE
 
 -- name: lock_approvals
@@ -36,21 +36,22 @@ DELETE FROM claims WHERE key = ANY ($1::bigint[])
 
 -- name: new_runs
 INSERT INTO runs (id, state, epoch, owner, lease_until, wake_at, signalled, locked, cancel_requested, outputs, error,
-    finished_at, kind, playbook_id, playbook_digest, alert_id, parent_run_id, parent_path, vars, priority, lock_key,
-    depth, created_at)
+    finished_at, paused, kind, playbook_id, playbook_digest, alert_id, parent_run_id, parent_path, vars, priority,
+    lock_key, depth, created_at)
 SELECT * FROM unnest($1::text[], $2::text[], $3::bigint[], $4::text[], $5::timestamptz[], $6::timestamptz[],
-    $7::boolean[], $8::boolean[], $9::boolean[], $10::text[], $11::text[], $12::timestamptz[], $13::text[],
-    $14::text[], $15::text[], $16::text[], $17::text[], $18::text[], $19::text[], $20::integer[], $21::text[],
-    $22::integer[], $23::timestamptz[])
+    $7::boolean[], $8::boolean[], $9::boolean[], $10::text[], $11::text[], $12::timestamptz[], $13::boolean[],
+    $14::text[], $15::text[], $16::text[], $17::text[], $18::text[], $19::text[], $20::text[], $21::integer[],
+    $22::text[], $23::integer[], $24::timestamptz[])
 
 -- name: runs
 UPDATE runs SET state = w.state, owner = w.owner, lease_until = w.lease_until, wake_at = w.wake_at,
     signalled = w.signalled, locked = w.locked, cancel_requested = w.cancel_requested,
-    outputs = coalesce(w.outputs, runs.outputs), error = w.error, finished_at = w.finished_at
+    outputs = coalesce(w.outputs, runs.outputs), error = w.error, finished_at = w.finished_at,
+    paused = w.paused
 FROM unnest($1::text[], $2::text[], $3::bigint[], $4::text[], $5::timestamptz[], $6::timestamptz[], $7::boolean[],
-    $8::boolean[], $9::boolean[], $10::text[], $11::text[], $12::timestamptz[])
+    $8::boolean[], $9::boolean[], $10::text[], $11::text[], $12::timestamptz[], $13::boolean[])
     AS w (id, state, epoch, owner, lease_until, wake_at, signalled, locked, cancel_requested, outputs, error,
-        finished_at)
+        finished_at, paused)
 WHERE runs.id = w.id AND runs.epoch = w.epoch
 
 -- name: steps
@@ -118,14 +119,14 @@ INSERT INTO entries SELECT * FROM unnest($3::bigint[], $4::text[], $5::text[], $
     $8::bigint[], $9::bytea[], $10::bytea[])
 
 -- name: lease
--- A lock is held from a run's first lease until it ends, and goes to the oldest that asks for it. A run that is
--- retried after its end asks anew: another may hold the lock by then, an older or a younger one.
+-- A lock is held from a run's first lease until it ends, and goes to the oldest that asks for it and is not paused. A
+-- run that is retried after its end asks anew: another may hold the lock by then, an older or a younger one.
 WITH chosen AS (
     SELECT id FROM runs
-    WHERE state = 'ready' AND (lock_key IS NULL OR locked OR NOT EXISTS (
+    WHERE state = 'ready' AND NOT paused AND (lock_key IS NULL OR locked OR NOT EXISTS (
         SELECT FROM runs AS other WHERE other.lock_key = runs.lock_key
         AND other.state IN ('ready', 'running', 'waiting', 'needs_review')
-        AND (other.locked OR (other.id < runs.id AND other.state = 'ready'))))
+        AND (other.locked OR (other.id < runs.id AND other.state = 'ready' AND NOT other.paused))))
     ORDER BY priority DESC, id LIMIT $3
     FOR UPDATE SKIP LOCKED
 )

@@ -15,7 +15,7 @@ from typing import Any
 from soar.errors import NotFoundError, StateConflictError, StoreUnavailableError
 from soar.model.entry import Entry
 from soar.model.run import FINAL_STATES
-from soar.store.port import Touched
+from soar.store.erasure import Touched
 from soar.store.sqlite.rows import to_json
 from soar.store.sqlite.tree import Appender
 
@@ -43,7 +43,7 @@ class Subject:
     def __init__(self, value: str) -> None:
         spellings = {value}
         for _ in range(3):
-            spellings |= {json.dumps(each, ensure_ascii=ascii)[1:-1] for each in spellings for ascii in (True, False)}
+            spellings |= {json.dumps(each, ensure_ascii=plain)[1:-1] for each in spellings for plain in (True, False)}
         self._spellings = tuple(each.casefold() for each in spellings)
 
     def named_in(self, text: str | bytes | None) -> bool:
@@ -128,7 +128,7 @@ SELECT id, state FROM runs WHERE tells(vars) OR tells(outputs) OR tells(error) O
     OR id IN (SELECT run_id FROM steps WHERE tells(record))
     OR id IN (SELECT run_id FROM attempts WHERE tells(attempt))
     OR id IN (SELECT run_id FROM approvals WHERE tells(approval))
-    OR id IN (SELECT run_id FROM entries JOIN payloads ON entry_id = entries.id WHERE run_id IS NOT NULL AND tells(body))
+    OR id IN (SELECT run_id FROM payloads JOIN entries ON id = entry_id WHERE run_id IS NOT NULL AND tells(body))
     OR alert_id IN (SELECT alerts.id FROM alerts JOIN payloads USING (entry_id) WHERE tells(body))
 ORDER BY id
 """

@@ -15,17 +15,18 @@ from soar.model.run import Run, StepRecord
 from soar.store import port
 from soar.store.sqlite.rows import alert_row_of, entry_of, run_of, window_of
 
-# A lock is held from a run's first lease until it ends, and goes to the oldest that asks for it. A run that is
-# retried after its end asks anew: another may hold the lock by then, an older or a younger one.
+# A lock is held from a run's first lease until it ends, and goes to the oldest that asks for it and is not paused. A
+# run that is retried after its end asks anew: another may hold the lock by then, an older or a younger one.
 _UNLOCKED = """(lock_key IS NULL OR locked OR NOT EXISTS (
     SELECT 1 FROM runs AS other WHERE other.lock_key = runs.lock_key
     AND other.state IN ('ready', 'running', 'waiting', 'needs_review')
-    AND (other.locked OR (other.id < runs.id AND other.state = 'ready'))))"""
+    AND (other.locked OR (other.id < runs.id AND other.state = 'ready' AND NOT other.paused))))"""
+_LEASABLE = f"state = 'ready' AND NOT paused AND {_UNLOCKED}"
 
 LEASE = f"""
 UPDATE runs SET state = 'running', epoch = epoch + 1, owner = ?, lease_until = ?, signalled = 0, wake_at = NULL,
     locked = lock_key IS NOT NULL
-WHERE id IN (SELECT id FROM runs WHERE state = 'ready' AND {_UNLOCKED} ORDER BY priority DESC, id LIMIT ?)
+WHERE id IN (SELECT id FROM runs WHERE {_LEASABLE} ORDER BY priority DESC, id LIMIT ?)
 RETURNING *
 """  # noqa: S608 - constants only
 
@@ -37,7 +38,7 @@ WHERE awaits_alert = 1 AND runs.state IN ('ready', 'running', 'waiting') AND NOT
 
 def any_ready(db: sqlite3.Connection) -> bool:
     """Whether a worker would get anything."""
-    sql = f"SELECT 1 FROM runs WHERE state = 'ready' AND {_UNLOCKED} LIMIT 1"  # noqa: S608 - constants only
+    sql = f"SELECT 1 FROM runs WHERE {_LEASABLE} LIMIT 1"  # noqa: S608 - constants only
     return db.execute(sql).fetchone() is not None
 
 

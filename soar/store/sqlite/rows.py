@@ -75,6 +75,7 @@ def run_of(row: sqlite3.Row) -> Run:
         lease_until=moment(row["lease_until"]),
         wake_at=moment(row["wake_at"]),
         cancel_requested=bool(row["cancel_requested"]),
+        paused=bool(row["paused"]),
         outputs=json.loads(row["outputs"]),
         error=row["error"],
         created_at=from_rfc3339(row["created_at"]),

@@ -20,12 +20,13 @@ from soar.model.base import to_rfc3339
 from soar.model.entry import Entry
 from soar.model.run import Run, RunState, StepRecord
 from soar.store import port
+from soar.store.erasure import Touched
 from soar.store.sqlite import erasing, reads, tree
 from soar.store.sqlite.rows import run_of
 from soar.store.sqlite.tree import Appender
 from soar.store.sqlite.writes import apply, check_lease
 
-SCHEMA_VERSION = 1
+SCHEMA_VERSION = 2
 _PAGE = 1000
 
 P = ParamSpec("P")
@@ -271,11 +272,11 @@ class SqliteStore:
         rows = [(*place, each) for place, each in nodes.items()]
         await self._write(lambda db: db.executemany("INSERT OR IGNORE INTO subtrees VALUES (?, ?, ?)", rows))
 
-    async def touched(self, subject: str) -> port.Touched:
+    async def touched(self, subject: str) -> Touched:
         """What tells of somebody."""
         return await self._read(erasing.touched, subject)
 
-    async def erase(self, subject: str, tell: Callable[[str], Entry]) -> port.Touched:
+    async def erase(self, subject: str, tell: Callable[[str], Entry]) -> Touched:
         """Forget them, and tell the journal; their bytes stay in the file until `scrub`."""
         return await self._write(lambda db: erasing.erase(db, subject, tell))
 

@@ -6,11 +6,18 @@ import sqlite3
 from collections.abc import Callable
 from functools import singledispatch
 
-from soar.errors import HaltedError, LeaseLostError, RunCancelledError, StateConflictError, StoreError
+from soar.errors import (
+    HaltedError,
+    LeaseLostError,
+    RunCancelledError,
+    RunPausedError,
+    StateConflictError,
+    StoreError,
+)
 from soar.model.action import ATTEMPT_MOVES, Attempt, Risk
 from soar.model.approval import APPROVAL_MOVES, ApprovalState
 from soar.model.base import to_rfc3339
-from soar.model.run import FINAL_STATES, RUN_MOVES, RunState, StepState
+from soar.model.run import FINAL_STATES, RUN_MOVES, RunKind, RunState, StepState
 from soar.store import port
 from soar.store.sqlite.rows import matches_text, run_values, to_json, when
 
@@ -96,6 +103,8 @@ def _(write: port.PutWindow, db: sqlite3.Connection) -> None:
 
 @apply.register
 def _(write: port.InsertRun, db: sqlite3.Connection) -> None:
+    if write.run.kind is RunKind.CALL and write.run.parent_run_id is not None:
+        _check_not_paused(db, write.run.parent_run_id)
     values = run_values(write.run)
     columns = ", ".join(values)
     marks = ", ".join(f":{name}" for name in values)
@@ -144,12 +153,13 @@ def _(write: port.FinishRun, db: sqlite3.Connection) -> None:
     _one(
         db.execute(
             "UPDATE runs SET state = ?, outputs = ?, error = ?, finished_at = ?, owner = NULL, lease_until = NULL, "
-            "wake_at = NULL, locked = locked AND ? WHERE id = ? AND state = 'running'",
+            "wake_at = NULL, locked = locked AND ?, paused = paused AND ? WHERE id = ? AND state = 'running'",
             (
                 write.state,
                 to_json(write.outputs),
                 write.error,
                 to_rfc3339(write.at),
+                write.state not in FINAL_STATES,
                 write.state not in FINAL_STATES,
                 write.run_id,
             ),
@@ -162,12 +172,36 @@ def _(write: port.FinishRun, db: sqlite3.Connection) -> None:
 def _(write: port.RequestCancel, db: sqlite3.Connection) -> None:
     _one(
         db.execute(
-            "UPDATE runs SET cancel_requested = 1, state = CASE state WHEN 'running' THEN 'running' ELSE 'ready' END "
+            "UPDATE runs SET cancel_requested = 1, paused = 0, "
+            "state = CASE state WHEN 'running' THEN 'running' ELSE 'ready' END "
             "WHERE id = ? AND state IN ('ready', 'running', 'waiting', 'needs_review')",
             (write.run_id,),
         ),
         _conflict(f"run {write.run_id} does not exist or has already ended, so it cannot be cancelled"),
     )
+
+
+@apply.register
+def _(write: port.SetPaused, db: sqlite3.Connection) -> None:
+    if write.paused:
+        sql = (
+            "UPDATE runs SET paused = 1 "
+            "WHERE id = ? AND NOT paused AND state IN ('ready', 'running', 'waiting', 'needs_review')"
+        )
+        why = "does not exist, has ended, or is paused already"
+    else:
+        # Signalled: what it parked without a time when it met the pause, it takes up again.
+        sql = (
+            "UPDATE runs SET paused = 0, signalled = 1, state = CASE state WHEN 'waiting' THEN 'ready' ELSE state END "
+            "WHERE id = ? AND paused"
+        )
+        why = "is not paused"
+    _one(db.execute(sql, (write.run_id,)), _conflict(f"run {write.run_id} {why}"))
+
+
+def _check_not_paused(db: sqlite3.Connection, run_id: str) -> None:
+    if db.execute("SELECT 1 FROM runs WHERE id = ? AND paused", (run_id,)).fetchone() is not None:
+        raise RunPausedError(f"run {run_id} is paused; `soar runs resume` lets it go on")
 
 
 @apply.register
@@ -207,6 +241,7 @@ def _(write: port.InsertAttempt, db: sqlite3.Connection) -> None:
         raise HaltedError("the kill switch is set; `soar resume` clears it")
     if db.execute("SELECT 1 FROM runs WHERE id = ? AND cancel_requested", (attempt.run_id,)).fetchone() is not None:
         raise RunCancelledError(f"run {attempt.run_id} was cancelled")
+    _check_not_paused(db, attempt.run_id)
     values = (attempt.run_id, attempt.path, attempt.number, attempt.state, request.effect, attempt.model_dump_json())
     try:
         db.execute("INSERT INTO attempts VALUES (?, ?, ?, ?, ?, ?)", values)

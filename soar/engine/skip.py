@@ -1,0 +1,74 @@
+"""A step that a person skips: which may be, how it is recorded, and what ends with it."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from datetime import datetime
+from types import MappingProxyType
+
+from soar.engine.again import BY_PERSON
+from soar.engine.approvals import closed_entry
+from soar.engine.scribe import Scribe
+from soar.errors import InputError
+from soar.model.approval import ApprovalState
+from soar.model.entry import Entry, EntryType
+from soar.model.run import Run, RunState, StepRecord, StepState
+from soar.store.port import RequestCancel, Store, UpdateApproval, Write
+
+SKIPPABLE = MappingProxyType(
+    {
+        RunState.FAILED: frozenset({StepState.FAILED, StepState.DENIED}),
+        RunState.DENIED: frozenset({StepState.FAILED, StepState.DENIED}),
+        RunState.WAITING: frozenset({StepState.WAITING, StepState.UNKNOWN}),
+        RunState.NEEDS_REVIEW: frozenset({StepState.UNKNOWN}),
+    }
+)
+"""Which steps can be skipped while their run stands so."""
+
+_KINDS = frozenset({"use", "wait", "ask", "call"})  # replay takes only these from their records
+_LOOKS = (".verify[", ".readback[")
+_OPEN = frozenset({ApprovalState.PENDING, ApprovalState.GRANTED})
+
+
+def skippable(run: Run, steps: Mapping[str, StepRecord], path: str) -> StepRecord:
+    """The step to skip; raises InputError, which names those that can be."""
+    can = {
+        each: record
+        for each, record in steps.items()
+        if record.kind in _KINDS and record.state in SKIPPABLE[run.state] and not any(look in each for look in _LOOKS)
+    }
+    if path not in can:
+        others = f"; it has {', '.join(sorted(can))}" if can else ""
+        raise InputError(f"run {run.id} is {run.state} and has no step {path!r} that can be skipped{others}")
+    return can[path]
+
+
+def skipped_by_person(record: StepRecord, *, now: datetime, reason: str) -> StepRecord:
+    """The record that replay takes instead of doing the step."""
+    return record.model_copy(
+        update={
+            "state": StepState.SKIPPED,
+            "error_code": BY_PERSON,
+            "error": f"a person skipped it: {reason}",
+            "finished_at": now,
+        }
+    )
+
+
+async def asked_no_more(store: Store, scribe: Scribe, record: StepRecord) -> tuple[list[Write], list[Entry]]:
+    """End what a waiting step waits for: people's consent, or the run that it called."""
+    if record.state is not StepState.WAITING:
+        return [], []
+    name = record.data.get("approval_id")
+    approval = await store.approval(name) if name else None
+    if approval is not None and approval.state in _OPEN:
+        over = approval.model_copy(update={"state": ApprovalState.CANCELLED})
+        update = UpdateApproval(approval=over, expect=approval.state, expect_votes=len(approval.votes))
+        return [update], [closed_entry(scribe, over)]
+    name = record.data.get("run_id")
+    called = await store.run(name) if name else None
+    if called is None or called.final:
+        return [], []
+    why = f"step {record.path} of run {record.run_id}, which called it, was skipped"
+    told = scribe.entry(EntryType.RUN_CANCEL_REQUESTED, called.id, run_id=called.id, payload={"reason": why})
+    return [RequestCancel(run_id=called.id)], [told]
