@@ -30,7 +30,7 @@ from soar.model.playbook import ActionStep
 from soar.model.run import RunKind, StepRecord, StepState
 from soar.policy.gate import Gate
 from soar.policy.input import Environment, PolicyInput
-from soar.store.port import InsertApproval, Store, UpdateApproval, Write
+from soar.store.port import InsertApproval, Store, Write
 
 log = structlog.get_logger(__name__)
 
@@ -205,16 +205,15 @@ class Actor:
         writes: tuple[Write, ...] = ()
         if approval.state is ApprovalState.GRANTED:
             state = ApprovalState.SUPERSEDED if in_time else ApprovalState.EXPIRED
-            over = approval.model_copy(update={"state": state})
-            writes = (UpdateApproval(approval=over, expect=approval.state, expect_votes=len(approval.votes)),)
-            entries = (decided, approvals.closed_entry(context.scribe, over))
+            write, told = approvals.closing(context.scribe, approval, state)
+            writes, entries = (write,), (decided, told)
             if state is ApprovalState.EXPIRED:
                 return await end(
                     context,
                     asked.record,
                     StepState.DENIED,
                     code="approval_expired",
-                    error=_words(over),
+                    error=_words(write.approval),
                     writes=writes,
                     entries=entries,
                 )

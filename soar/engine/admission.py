@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import hashlib
 import json
-from collections.abc import Mapping, Sequence
+from collections.abc import Awaitable, Callable, Mapping, Sequence
 from dataclasses import dataclass, field
 from datetime import datetime
 from typing import Any
@@ -51,6 +51,10 @@ class Admitted:
     alert_id: str | None = None
     run_ids: tuple[str, ...] = ()
     reason: str | None = None
+
+
+Admit = Callable[[Sequence[Record]], Awaitable[Sequence[Admitted]]]
+"""The door as sources see it: once it returns, all is durable; StoreUnavailableError means that nothing was stored."""
 
 
 @dataclass

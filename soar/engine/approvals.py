@@ -198,9 +198,19 @@ class ApprovalDesk:
         ]
         if after.state is not ApprovalState.PENDING:
             entries.append(closed_entry(scribe, after))
-        swap = UpdateApproval(approval=after, expect=before.state, expect_votes=len(before.votes))
         closed = (SignalRun(run_id=before.run_id),) if after.state is not ApprovalState.PENDING else ()
-        return Fact(writes=(swap, *closed), entries=tuple(entries))
+        return Fact(writes=(swap(before, after), *closed), entries=tuple(entries))
+
+
+def swap(before: Approval, after: Approval) -> UpdateApproval:
+    """From the approval as it was read to what becomes of it; refused where somebody changed it meanwhile."""
+    return UpdateApproval(approval=after, expect=before.state, expect_votes=len(before.votes))
+
+
+def closing(scribe: Scribe, approval: Approval, state: ApprovalState) -> tuple[UpdateApproval, Entry]:
+    """The end of a request for people, and the entry that tells of it."""
+    after = approval.model_copy(update={"state": state})
+    return swap(approval, after), closed_entry(scribe, after)
 
 
 def closed_entry(scribe: Scribe, approval: Approval) -> Entry:
@@ -215,9 +225,8 @@ def closed_entry(scribe: Scribe, approval: Approval) -> Entry:
 
 def expire(approval: Approval, scribe: Scribe) -> Fact:
     """Time is over: that is a denial, never a grant."""
-    after = approval.model_copy(update={"state": ApprovalState.EXPIRED})
-    swap = UpdateApproval(approval=after, expect=approval.state, expect_votes=len(approval.votes))
-    return Fact(writes=(swap, SignalRun(run_id=approval.run_id)), entries=(closed_entry(scribe, after),))
+    write, told = closing(scribe, approval, ApprovalState.EXPIRED)
+    return Fact(writes=(write, SignalRun(run_id=approval.run_id)), entries=(told,))
 
 
 def _check_vote(approval: Approval, *, who: Person, digest: str, reason: str | None, now: datetime) -> None:

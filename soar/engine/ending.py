@@ -7,7 +7,7 @@ from dataclasses import dataclass
 from datetime import datetime
 from typing import Any
 
-from soar.engine.approvals import closed_entry
+from soar.engine.approvals import closing
 from soar.engine.context import StepFailed, Stopped, Undetermined
 from soar.engine.scribe import Scribe
 from soar.engine.steps import moved
@@ -24,7 +24,6 @@ from soar.store.port import (
     RequestCancel,
     SignalRun,
     Store,
-    UpdateApproval,
     Write,
 )
 
@@ -120,9 +119,9 @@ def _unknown(run: Run, path: str, steps: Mapping[str, StepRecord], *, now: datet
 async def _close_approvals(store: Store, scribe: Scribe, run: Run, writes: list[Write], entries: list[Entry]) -> None:
     for approval in await store.approvals(run_id=run.id, limit=10_000):
         if approval.state in _OPEN:
-            over = approval.model_copy(update={"state": ApprovalState.CANCELLED})
-            writes.append(UpdateApproval(approval=over, expect=approval.state, expect_votes=len(approval.votes)))
-            entries.append(closed_entry(scribe, over))
+            write, told = closing(scribe, approval, ApprovalState.CANCELLED)
+            writes.append(write)
+            entries.append(told)
 
 
 async def _cancel_called(store: Store, scribe: Scribe, run: Run, writes: list[Write], entries: list[Entry]) -> None:

@@ -9,7 +9,7 @@ from __future__ import annotations
 
 import asyncio
 import json
-from collections.abc import Awaitable, Callable, Sequence
+from collections.abc import Awaitable, Sequence
 from dataclasses import dataclass
 from datetime import datetime
 from typing import Any
@@ -34,8 +34,6 @@ from soar.model.playbook import (
     WaitStep,
 )
 from soar.model.run import StepRecord, StepState
-
-Leaf = Callable[[RunContext, Any, str, Scope], Awaitable[StepRecord]]
 
 
 @dataclass(frozen=True)

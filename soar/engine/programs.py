@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections import OrderedDict
-from collections.abc import Callable
+from collections.abc import Callable, Mapping
 from typing import Any
 
 from soar.errors import NotFoundError, PlaybookError
@@ -35,7 +35,7 @@ class Program:
 class Programs:
     """Finds the program of a digest, among the loaded playbooks or in the store where runs pinned it."""
 
-    def __init__(self, *, store: Store, loaded: Callable[[], dict[str, Playbook]]) -> None:
+    def __init__(self, *, store: Store, loaded: Callable[[], Mapping[str, Playbook]]) -> None:
         self._store = store
         self._loaded = loaded  # playbooks by id, as they stand now
         self._kept: OrderedDict[str, Program] = OrderedDict()

@@ -144,9 +144,8 @@ async def policy_input(
 async def _counters(context: RunContext, store: Store, request: ActionRequest) -> Counters:
     if request.risk is Risk.NONE:
         return Counters()  # only what can harm is counted and limited
-    connector, playbook = f"connector:{request.connector}", f"playbook:{context.run.playbook_id}"
-    targets = [f"{target.type}:{target.id}" for target in request.targets]
-    keys = [connector, playbook, *(f"target:{target}" for target in targets)]
+    keys = request.counts_against(context.run.playbook_id)
+    connector, playbook, *targets = keys
     now = context.now()
     itself = (context.run.id, request.path)  # an earlier try of it is no other action
     hour = await store.action_counts(keys, now - timedelta(hours=1), besides=itself)
@@ -158,5 +157,5 @@ async def _counters(context: RunContext, store: Store, request: ActionRequest) -
     return Counters(
         connector={request.connector: count(connector)},
         playbook={context.run.playbook_id: count(playbook)},
-        target={target: count(f"target:{target}") for target in targets},
+        target={target.removeprefix("target:"): count(target) for target in targets},
     )

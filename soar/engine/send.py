@@ -8,6 +8,7 @@ from datetime import timedelta
 import structlog
 
 from soar.connector.base import Call
+from soar.engine.approvals import swap
 from soar.engine.context import Park, RunContext
 from soar.engine.doubt import REPEATABLE, mark_unknown, undetermined
 from soar.engine.request import Connectors
@@ -20,7 +21,7 @@ from soar.model.approval import Approval, ApprovalState
 from soar.model.entry import Entry, EntryType
 from soar.model.playbook import ActionStep
 from soar.model.run import StepRecord, StepState
-from soar.store.port import InsertAttempt, PutStep, UpdateApproval, Write
+from soar.store.port import InsertAttempt, PutStep, Write
 
 log = structlog.get_logger(__name__)
 
@@ -67,7 +68,7 @@ class Sender:
         entries = [allowed.decided]
         if approval is not None and approval.state is ApprovalState.GRANTED:
             consumed = approval.model_copy(update={"state": ApprovalState.CONSUMED})
-            writes.append(UpdateApproval(approval=consumed, expect=approval.state, expect_votes=len(approval.votes)))
+            writes.append(swap(approval, consumed))
             entries.append(
                 context.entry(
                     EntryType.APPROVAL_CONSUMED, approval.id, data={"digest": approval.digest, "path": request.path}

@@ -7,13 +7,13 @@ from datetime import datetime
 from types import MappingProxyType
 
 from soar.engine.again import BY_PERSON
-from soar.engine.approvals import closed_entry
+from soar.engine.approvals import closing
 from soar.engine.scribe import Scribe
 from soar.errors import InputError
 from soar.model.approval import ApprovalState
 from soar.model.entry import Entry, EntryType
 from soar.model.run import Run, RunState, StepRecord, StepState
-from soar.store.port import RequestCancel, Store, UpdateApproval, Write
+from soar.store.port import RequestCancel, Store, Write
 
 SKIPPABLE = MappingProxyType(
     {
@@ -62,9 +62,8 @@ async def asked_no_more(store: Store, scribe: Scribe, record: StepRecord) -> tup
     name = record.data.get("approval_id")
     approval = await store.approval(name) if name else None
     if approval is not None and approval.state in _OPEN:
-        over = approval.model_copy(update={"state": ApprovalState.CANCELLED})
-        update = UpdateApproval(approval=over, expect=approval.state, expect_votes=len(approval.votes))
-        return [update], [closed_entry(scribe, over)]
+        write, told = closing(scribe, approval, ApprovalState.CANCELLED)
+        return [write], [told]
     name = record.data.get("run_id")
     called = await store.run(name) if name else None
     if called is None or called.final:

@@ -11,7 +11,7 @@ import stat
 import sys
 import tempfile
 from collections import Counter
-from collections.abc import Awaitable, Callable, Iterator, Mapping, Sequence
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from dataclasses import dataclass, field
 from pathlib import Path
@@ -19,7 +19,7 @@ from typing import IO
 
 import structlog
 
-from soar.engine.admission import Admitted
+from soar.engine.admission import Admit, Admitted
 from soar.errors import InputError, Place, RecordError
 from soar.ingest.payload import MAX_BYTES, parse
 from soar.model.alert import Outcome, Record
@@ -27,7 +27,6 @@ from soar.model.clock import Clock
 
 log = structlog.get_logger(__name__)
 
-Admit = Callable[[Sequence[Record]], Awaitable[Sequence[Admitted]]]
 Progress = Callable[[int, int], None]
 """Told after each batch: bytes done, bytes in all."""
 

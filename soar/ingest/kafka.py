@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import asyncio
-from collections.abc import AsyncIterator, Awaitable, Callable, Coroutine, Mapping, Sequence
+from collections.abc import AsyncIterator, Coroutine, Mapping, Sequence
 from contextlib import asynccontextmanager, suppress
 from dataclasses import dataclass
 from typing import Any, TypeVar
@@ -13,14 +13,13 @@ from aiokafka import AIOKafkaConsumer, ConsumerRecord, TopicPartition
 from aiokafka.admin import AIOKafkaAdminClient
 from aiokafka.errors import KafkaError
 
-from soar.engine.admission import Admitted
+from soar.engine.admission import Admit
 from soar.errors import StoreUnavailableError
 from soar.model.alert import Record
 from soar.model.clock import Clock
 
 log = structlog.get_logger(__name__)
 
-Admit = Callable[[Sequence[Record]], Awaitable[Sequence[Admitted]]]
 Fetched = Mapping[TopicPartition, Sequence[ConsumerRecord]]
 T = TypeVar("T")
 

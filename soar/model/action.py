@@ -104,6 +104,11 @@ class ActionRequest(Frozen):
         """`connector.verb`."""
         return f"{self.connector}.{self.verb}"
 
+    def counts_against(self, playbook_id: str) -> list[str]:
+        """The keys that limits count this action under: its connector, its playbook, each of its targets once."""
+        targets = {f"target:{target.type}:{target.id}" for target in self.targets}
+        return [f"connector:{self.connector}", f"playbook:{playbook_id}", *sorted(targets)]
+
     @property
     def digest(self) -> str:
         """SHA-256 over the canonical JSON of the whole request."""

@@ -42,7 +42,7 @@ class Running:
         self.service = service
         self.recorder = Recorder(service.store)
         self.engine = EmbeddedEngine(service.bundle, timeout_seconds=service.loaded.settings.policy.timeout_seconds)
-        programs = Programs(store=service.store, loaded=lambda: dict(self.service.library.playbooks))
+        programs = Programs(store=service.store, loaded=lambda: self.service.library.playbooks)
         settings = service.loaded.settings
         actor = Actor(
             store=service.store,

@@ -6,7 +6,7 @@ import asyncio
 import hashlib
 import io
 import re
-from collections.abc import Awaitable, Callable, Collection, Iterator, Sequence
+from collections.abc import Callable, Collection, Iterator, Sequence
 from contextlib import contextmanager
 from typing import Any
 
@@ -15,7 +15,7 @@ from starlette.exceptions import HTTPException
 from starlette.requests import ClientDisconnect, Request
 from starlette.responses import Response
 
-from soar.engine.admission import Admitted
+from soar.engine.admission import Admit, Admitted
 from soar.errors import StoreUnavailableError
 from soar.located import did_you_mean
 from soar.model.alert import Outcome, Record
@@ -24,7 +24,6 @@ from soar.web.answers import answer
 
 log = structlog.get_logger(__name__)
 
-Admit = Callable[[Sequence[Record]], Awaitable[Sequence[Admitted]]]
 
 MAX_LINES = 10_000  # of one delivery; all of them share a transaction
 MAX_DELIVERIES = 64  # under way at once; each holds its body in memory

@@ -186,15 +186,8 @@ def _(write: port.InsertAttempt, sheet: Sheet) -> None:
     values = attempt_values(attempt)
     sheet.put("attempts", *key, row=Held(attempt.state, body=values[-1], values=values))
     if request.risk is not Risk.NONE:
-        for target in _acted_keys(attempt, write.playbook_id):
+        for target in request.counts_against(write.playbook_id):
             sheet.put("acted", target, *key, row=(target, attempt.intended_at, *key))
-
-
-def _acted_keys(attempt: Attempt, playbook_id: str) -> list[str]:
-    """What an attempt counts against."""
-    request = attempt.request
-    targets = {f"target:{t.type}:{t.id}" for t in request.targets}
-    return [f"connector:{request.connector}", f"playbook:{playbook_id}", *sorted(targets)]
 
 
 @apply.register

@@ -249,18 +249,11 @@ def _(write: port.InsertAttempt, db: sqlite3.Connection) -> None:
         raise StateConflictError(f"attempt {attempt.number} of {attempt.path} was already intended") from failure
     if request.risk is not Risk.NONE:
         at = to_rfc3339(attempt.intended_at)
-        keys = acted_keys(attempt, write.playbook_id)
+        keys = request.counts_against(write.playbook_id)
         db.executemany(
             "INSERT INTO acted VALUES (?, ?, ?, ?, ?)",
             [(key, at, attempt.run_id, attempt.path, attempt.number) for key in keys],
         )
-
-
-def acted_keys(attempt: Attempt, playbook_id: str) -> list[str]:
-    """What an attempt counts against."""
-    request = attempt.request
-    targets = {f"target:{t.type}:{t.id}" for t in request.targets}
-    return [f"connector:{request.connector}", f"playbook:{playbook_id}", *sorted(targets)]
 
 
 @apply.register
