@@ -39,7 +39,7 @@ plain := {
 	"actor": {"id": "soar", "type": "service", "groups": []},
 	"approvals": [],
 	"time": {
-		"now_rfc3339": "2026-01-05T12:00:00.000000Z",
+		"now_rfc3339": "2026-01-05T12:00:00Z",
 		"unix": 1767614400,
 		"weekday": "monday",
 		"business_hours": true,

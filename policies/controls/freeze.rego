@@ -12,8 +12,8 @@ evaluated contains "freeze" if {
 	is_string(now)
 }
 
-# Data spells instants to the second, `2026-12-24T00:00:00Z`; in one spelling they compare as text.
-now := sprintf("%sZ", [substring(input.time.now_rfc3339, 0, 19)])
+# Data spells instants as the input does, `2026-12-24T00:00:00Z`; in one spelling they compare as text.
+now := input.time.now_rfc3339
 
 active contains name if some name in input.time.freeze
 

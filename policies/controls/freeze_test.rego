@@ -14,14 +14,14 @@ asked(question) := {ask.level |
 moment(question, now) := object.union(question, {"time": {"now_rfc3339": now}})
 
 test_a_window_holds_from_its_first_second_to_before_its_last if {
-	not denied(moment(fixtures.contain, "2026-01-05T11:59:59.999999Z"))
-	denied(moment(fixtures.contain, "2026-01-05T12:00:00.000000Z"))
-	denied(moment(fixtures.contain, "2026-01-05T17:59:59.999999Z"))
-	not denied(moment(fixtures.contain, "2026-01-05T18:00:00.000000Z"))
+	not denied(moment(fixtures.contain, "2026-01-05T11:59:59Z"))
+	denied(moment(fixtures.contain, "2026-01-05T12:00:00Z"))
+	denied(moment(fixtures.contain, "2026-01-05T17:59:59Z"))
+	not denied(moment(fixtures.contain, "2026-01-05T18:00:00Z"))
 }
 
 test_a_freeze_from_the_calendar_holds if {
-	denied(object.union(fixtures.contain, {"time": {"now_rfc3339": "2026-06-01T00:00:00.000000Z", "freeze": ["release"]}}))
+	denied(object.union(fixtures.contain, {"time": {"now_rfc3339": "2026-06-01T00:00:00Z", "freeze": ["release"]}}))
 }
 
 test_critical_containment_goes_on_with_approval if {
@@ -37,7 +37,7 @@ test_reads_and_undos_go_on if {
 	not denied(object.union(fixtures.contain, {"run": {"kind": "undo"}}))
 }
 
-night(question) := object.union(question, {"time": {"now_rfc3339": "2026-01-05T23:00:00.000000Z", "business_hours": false}})
+night(question) := object.union(question, {"time": {"now_rfc3339": "2026-01-05T23:00:00Z", "business_hours": false}})
 
 test_at_night_destruction_asks_and_containment_does_not if {
 	asked(night(fixtures.destroy)) == {"two_people"}

@@ -12,10 +12,10 @@ evaluated contains "loops" if {
 
 deny contains {"code": "loops.depth", "control": "loops", "msg": msg} if {
 	input.run.depth > limits.depth
-	msg := sprintf("run %s is %d calls deep, at most %d (data/limits.yaml)", [input.run.id, input.run.depth, limits.depth])
+	msg := sprintf("the run is %d calls deep, at most %d (data/limits.yaml)", [input.run.depth, limits.depth])
 }
 
 deny contains {"code": "loops.attempts", "control": "loops", "msg": msg} if {
 	input.run.attempt > limits.attempts
-	msg := sprintf("run %s is at attempt %d, at most %d (data/limits.yaml)", [input.run.id, input.run.attempt, limits.attempts])
+	msg := sprintf("this is attempt %d, at most %d (data/limits.yaml)", [input.run.attempt, limits.attempts])
 }

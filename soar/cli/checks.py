@@ -186,7 +186,7 @@ async def policy(patient: Patient) -> AsyncIterator[Line]:
     engine = EmbeddedEngine(bundle, timeout_seconds=settings.timeout_seconds)
     try:
         gate = Gate(engine, mandatory_controls=bundle.mandatory_controls, ids=patient.ids, honours=HONOURED)
-        decision = await gate.decide(rehearsal()[0])
+        decision = await gate.decide(rehearsal()[0].document())
     finally:
         await engine.close()
     modules = f"{counted(len(bundle.modules), 'module')}, revision {bundle.revision[:12]}"

@@ -167,7 +167,7 @@ class Registry:
             return None
         if bound.spec.verify is None or bound.shows is None:
             return None
-        look = request.model_copy(update={"verb": bound.spec.verify, "effect": Effect.READ})
+        look = ActionRequest.model_validate(request.model_dump() | {"verb": bound.spec.verify, "effect": Effect.READ})
         try:
             seen = (await self.invoke(look, call)).value
         except RemoteNotFoundError:

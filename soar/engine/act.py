@@ -9,6 +9,7 @@ from collections.abc import Callable
 from dataclasses import dataclass
 from datetime import timedelta
 
+import orjson
 import structlog
 
 from soar.engine import approvals
@@ -16,7 +17,8 @@ from soar.engine.approvals import People
 from soar.engine.context import Park, RunContext, Scope, Undetermined
 from soar.engine.control import HALT
 from soar.engine.doubt import LOOKS, settle, undetermined
-from soar.engine.request import Connectors, build_request, policy_input, request_for
+from soar.engine.question import Questions
+from soar.engine.request import Connectors, build_request, request_for
 from soar.engine.send import HALT_PAUSE, Allowed, Sender, complete
 from soar.engine.steps import HAPPENED, end, fresh, hold, until, until_of, wait, waiting
 from soar.engine.undo import plan_undo
@@ -28,8 +30,8 @@ from soar.model.decision import Decision, Verdict
 from soar.model.entry import Entry, EntryType
 from soar.model.playbook import ActionStep
 from soar.model.run import RunKind, StepRecord, StepState
-from soar.policy.gate import Gate
-from soar.policy.input import Environment, PolicyInput
+from soar.policy.gate import Document, Gate
+from soar.policy.input import Environment
 from soar.store.port import InsertApproval, Store, Write
 
 log = structlog.get_logger(__name__)
@@ -69,7 +71,7 @@ class Actor:
         self._gate = gate
         self._connectors = connectors
         self._people = people
-        self._environment = environment
+        self._questions = Questions(store=store, environment=environment)
         self._sender = Sender(connectors=connectors)
         self._catalogue = connectors.catalogue()
         # Between a decision that counts what was done lately and the intent that is counted, no other may come:
@@ -162,14 +164,8 @@ class Actor:
     async def _ask_policy(self, context: RunContext, asked: _Asked) -> tuple[Decision, Entry]:
         """Decide now, with live counters and today's votes; raises Park while no decision can be had."""
         use, path = asked.doing.step.use, asked.request.path
-        question = await policy_input(
-            context,
-            self._store,
-            request=asked.request,
-            capability=use if use in self._catalogue.capabilities else None,
-            votes=asked.votes,
-            environment=self._environment,
-        )
+        capability = use if use in self._catalogue.capabilities else None
+        question = await self._questions.about(context, asked.request, capability=capability, votes=asked.votes)
         try:
             decision = await self._gate.decide(question)
         except PolicyUnavailableError as failure:
@@ -334,16 +330,16 @@ def _words(approval: Approval) -> str:
     return f"approval {approval.id} is {approval.state.value}: it was not granted in time"
 
 
-def _decided(context: RunContext, path: str, question: PolicyInput, decision: Decision) -> Entry:
+def _decided(context: RunContext, path: str, question: Document, decision: Decision) -> Entry:
     return context.entry(
         EntryType.POLICY_DECIDED,
         path,
-        payload={"input": question.document(), "decision": decision.model_dump(mode="json")},
+        # The gate has seen that JSON can say the question.
+        payload=orjson.dumps({"decision": decision.model_dump(mode="json"), "input": question}),
         data={
             "decision": decision.id,
             "effect": decision.effect.value,
             "engine": decision.engine,
             "revision": decision.revision,
-            "input_digest": decision.input_digest,
         },
     )

@@ -12,7 +12,6 @@ from soar.engine.recorder import Recorder
 from soar.engine.scribe import Data, Scribe
 from soar.errors import StoreError
 from soar.model.action import Attempt
-from soar.model.alert import Alert
 from soar.model.entry import Entry, EntryType
 from soar.model.run import Run, StepRecord, StepState
 from soar.store.port import Fact, Lease, PutStep, Write
@@ -88,25 +87,33 @@ class RunContext:
 
     run: Run
     program: Program
-    alert: Alert | None
+    alert: Mapping[str, Any] | None  # as it was admitted
     records: dict[str, StepRecord]
     attempts: dict[str, list[Attempt]]
     recorder: Recorder
     scribe: Scribe
     shadow: bool = False  # nothing but reads is sent: this playbook says so, or one that called it
-    _notes: list[tuple[StepRecord, Entry]] = field(default_factory=list)
+    kept_facts: dict[str, Any] = field(default_factory=dict)  # parts of questions that stay the same for this run
+    lanes: int = 1  # how many branches go on side by side
+    _writes: list[Write] = field(default_factory=list)  # for the next fact
+    _entries: list[Entry] = field(default_factory=list)
 
     @property
     def lease(self) -> Lease:
         """The claim under which this worker writes."""
         return Lease(run_id=self.run.id, epoch=self.run.epoch)
 
+    @property
+    def first(self) -> bool:
+        """Whether nobody leased this run before: then nothing is recorded of it but what this lease records."""
+        return self.run.epoch == 1
+
     def now(self) -> datetime:
         """This instant."""
         return self.scribe.clock.now()
 
     def entry(
-        self, kind: EntryType, subject: str, *, payload: dict[str, Any] | None = None, data: Data | None = None
+        self, kind: EntryType, subject: str, *, payload: dict[str, Any] | bytes | None = None, data: Data | None = None
     ) -> Entry:
         """An entry of this run."""
         return self.scribe.entry(kind, subject, run_id=self.run.id, payload=payload, data=data)
@@ -124,24 +131,38 @@ class RunContext:
     def note(self, record: StepRecord) -> None:
         """Remember a result that replay would find again by itself; it is written with the next fact, once."""
         if record.path not in self.records:
-            self.records[record.path] = record
-            self._notes.append((record, self.step_entry(record)))
+            self.later(entries=(self.step_entry(record),), record=record)
+
+    def later(self, *writes: Write, entries: tuple[Entry, ...] = (), record: StepRecord) -> None:
+        """Record something in one fact with whatever this run records next.
+
+        If we crash before that it is lost, so it must be something that may happen again.
+        """
+        self.records[record.path] = record
+        self._writes += [*writes, PutStep(record=record)]
+        self._entries += entries
+
+    async def flush(self) -> None:
+        """Record what was left for later, if anything was."""
+        if self._writes or self._entries:
+            await self.save()
 
     async def save(self, *writes: Write, entries: tuple[Entry, ...] = (), record: StepRecord | None = None) -> None:
-        """Record a fact of this run: what was noted, `entries` in order, then `record` as a step's state.
+        """Record a fact of this run: what was left for later, `entries` in order, then `record` as a step's state.
 
-        Raises the StoreError that refused it; nothing of it is written then, and what was noted waits on.
+        Raises the StoreError that refused it; nothing of it is written then, and what was left for later waits on.
         """
-        notes, self._notes = self._notes, []
-        all_writes = (*(PutStep(record=noted) for noted, _ in notes), *writes)
-        all_entries = (*(entry for _, entry in notes), *entries)
+        earlier, self._writes = self._writes, []
+        told, self._entries = self._entries, []
+        all_writes = (*earlier, *writes)
+        all_entries = (*told, *entries)
         if record is not None:
             all_writes = (*all_writes, PutStep(record=record))
             all_entries = (*all_entries, self.step_entry(record))
         try:
             await self.recorder.record(Fact(writes=all_writes, entries=all_entries, lease=self.lease))
         except StoreError:
-            self._notes = notes + self._notes
+            self._writes, self._entries = earlier + self._writes, told + self._entries
             raise
         if record is not None:
             self.records[record.path] = record

@@ -2,17 +2,17 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from datetime import datetime
 from typing import Any
 
 from soar.engine.approvals import closing
-from soar.engine.context import StepFailed, Stopped, Undetermined
+from soar.engine.context import RunContext, StepFailed, Stopped, Undetermined
 from soar.engine.scribe import Scribe
 from soar.engine.steps import moved
 from soar.errors import RunCancelledError
-from soar.model.action import AttemptState
+from soar.model.action import Attempt, AttemptState
 from soar.model.approval import ApprovalState
 from soar.model.entry import Entry, EntryType
 from soar.model.run import Run, RunKind, RunState, StepRecord, StepState
@@ -65,8 +65,8 @@ def end_of_bug(bug: Exception) -> End:
     return End(state=RunState.FAILED, error=words.encode(errors="replace").decode())
 
 
-async def ending(store: Store, scribe: Scribe, run: Run, end: End) -> Fact:
-    """The fact that ends a run.
+async def ending(store: Store, scribe: Scribe, run: Run, end: End, context: RunContext | None) -> Fact:
+    """The fact that ends a run, by what its context knows, where it came as far as having one.
 
     What it sent without an answer is called unknown and left to a person; nobody is asked any more for what will
     not be done; a cancelled run's sub-runs are cancelled with it; who called it is woken.
@@ -74,13 +74,18 @@ async def ending(store: Store, scribe: Scribe, run: Run, end: End) -> Fact:
     now = scribe.clock.now()
     writes: list[Write] = []
     entries: list[Entry] = []
-    doubts = await _call_unknown(store, scribe, run, writes, entries)
+    if context is None:
+        attempts, steps = await store.attempts(run.id), await store.steps(run.id)
+    else:
+        attempts, steps = [each for tries in context.attempts.values() for each in tries], context.records
+    doubts = _call_unknown(scribe, run, attempts, steps, writes, entries)
     if doubts and end.state is not RunState.CANCELLED:
         end = End(state=RunState.NEEDS_REVIEW, error=f"{', '.join(doubts)}: outcome unknown; then: {end.error}")
-    if end.state is not RunState.NEEDS_REVIEW:
+    asked = context is None or not context.first or any("approval_id" in step.data for step in steps.values())
+    if asked and end.state is not RunState.NEEDS_REVIEW:
         await _close_approvals(store, scribe, run, writes, entries)
     if end.state is RunState.CANCELLED:
-        await _cancel_called(store, scribe, run, writes, entries)
+        await _cancel_called(store, scribe, steps, writes, entries)
     if run.kind is RunKind.CALL and run.parent_run_id is not None:
         writes.append(SignalRun(run_id=run.parent_run_id))
     outputs = dict(end.outputs or {})
@@ -94,18 +99,23 @@ async def ending(store: Store, scribe: Scribe, run: Run, end: End) -> Fact:
     return Fact(writes=tuple(writes), entries=tuple(entries), lease=Lease(run_id=run.id, epoch=run.epoch))
 
 
-async def _call_unknown(store: Store, scribe: Scribe, run: Run, writes: list[Write], entries: list[Entry]) -> list[str]:
+def _call_unknown(
+    scribe: Scribe,
+    run: Run,
+    attempts: Sequence[Attempt],
+    steps: Mapping[str, StepRecord],
+    writes: list[Write],
+    entries: list[Entry],
+) -> list[str]:
     """An intent without an outcome does not end with its run; returns the paths."""
     paths = []
-    steps: dict[str, StepRecord] | None = None
-    for attempt in await store.attempts(run.id):
+    for attempt in attempts:
         if attempt.state is not AttemptState.INTENDED:
             continue
         why = "the run ended between intent and outcome"
         _, move, told = moved(scribe, attempt, AttemptState.UNKNOWN, code="outcome_unknown", error=why)
         writes.append(move)
         entries.append(told)
-        steps = await store.steps(run.id) if steps is None else steps
         writes.append(PutStep(record=_unknown(run, attempt.path, steps, now=scribe.clock.now(), why=why)))
         paths.append(attempt.path)
     return paths
@@ -124,8 +134,10 @@ async def _close_approvals(store: Store, scribe: Scribe, run: Run, writes: list[
             entries.append(told)
 
 
-async def _cancel_called(store: Store, scribe: Scribe, run: Run, writes: list[Write], entries: list[Entry]) -> None:
-    for step in (await store.steps(run.id)).values():
+async def _cancel_called(
+    store: Store, scribe: Scribe, steps: Mapping[str, StepRecord], writes: list[Write], entries: list[Entry]
+) -> None:
+    for step in steps.values():
         name = step.data.get("run_id") if step.state is StepState.WAITING else None
         called = await store.run(name) if name else None
         if called is not None and not called.final:
@@ -135,6 +147,6 @@ async def _cancel_called(store: Store, scribe: Scribe, run: Run, writes: list[Wr
                     EntryType.RUN_CANCEL_REQUESTED,
                     called.id,
                     run_id=called.id,
-                    payload={"reason": f"run {run.id}, which called it, was cancelled"},
+                    payload={"reason": f"run {step.run_id}, which called it, was cancelled"},
                 )
             )

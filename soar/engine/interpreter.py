@@ -129,10 +129,11 @@ class Interpreter:
         scopes = [scope.branch() for _ in step.parallel]
         try:
             await _together(
+                context,
                 [
                     self._block(context, [branch], prefix=f"{path}.{index}.", scope=scopes[index])
                     for index, branch in enumerate(step.parallel)
-                ]
+                ],
             )
         finally:  # also where one failed: what handles that may need what the others found
             _merge(scope, scopes)
@@ -156,20 +157,22 @@ class Interpreter:
                     failures[index] = failed
 
         failures: dict[int, StepFailed] = {}
-        await _together([lane() for _ in range(min(step.concurrency, len(elements)))])
+        await _together(context, [lane() for _ in range(min(step.concurrency, len(elements)))])
         if failures:
             raise failures[min(failures)]  # whichever lane met it, replay finds the same
         results = [{name: s.steps[name] for name in s.steps if name not in scope.steps} for s in scopes]
         return _computed(context, step, path, StepState.SUCCEEDED, result=results)
 
 
-async def _together(branches: Sequence[Awaitable[None]]) -> None:
+async def _together(context: RunContext, branches: Sequence[Awaitable[None]]) -> None:
     """Run branches side by side to where each can go; then what matters most among how they ended is raised.
 
     A branch that fails does not stop another half-way through an action. Parking comes first, so that no
     branch is cut off: the run wakes at the earliest time any of them asked for.
     """
+    context.lanes += len(branches)
     ends = await asyncio.gather(*branches, return_exceptions=True)
+    context.lanes -= len(branches)
     raised = [end for end in ends if isinstance(end, BaseException)]
     for end in raised:
         if not isinstance(end, Park | Undetermined | Stopped | StepFailed):

@@ -1,31 +1,15 @@
-"""From a step to a fully rendered call, and from a call to the question that policy is asked."""
+"""From a step to a fully rendered call."""
 
 from __future__ import annotations
 
 import hashlib
-from datetime import timedelta
 from typing import Any, Protocol
 
 from soar.connector.base import Call
 from soar.engine.context import RunContext, Scope
 from soar.errors import InputError, PlaybookError
-from soar.model.action import ActionRequest, ActionResult, Risk, Target
-from soar.model.approval import Vote
+from soar.model.action import ActionRequest, ActionResult, Target
 from soar.model.catalogue import Catalogue, Offer
-from soar.policy.input import (
-    ActionFacts,
-    ActorFacts,
-    AlertFacts,
-    ApprovalFacts,
-    Count,
-    Counters,
-    Environment,
-    PlaybookFacts,
-    PolicyInput,
-    RunFacts,
-    TimeFacts,
-)
-from soar.store.port import Store
 
 
 class Connectors(Protocol):
@@ -110,52 +94,3 @@ def request_for(
 def idempotency_key(run_id: str, path: str) -> str:
     """One key per step and iteration of a run, the same for every try of it."""
     return hashlib.sha256(f"{run_id}\n{path}".encode()).hexdigest()[:32]
-
-
-async def policy_input(
-    context: RunContext,
-    store: Store,
-    *,
-    request: ActionRequest,
-    capability: str | None,
-    votes: tuple[Vote, ...],
-    environment: Environment,
-) -> PolicyInput:
-    """The question, with counters as they stand now."""
-    now = context.now()
-    run, playbook, alert = context.run, context.program.playbook, context.alert
-    return PolicyInput(
-        phase="execute" if votes else "plan",
-        mode="shadow" if context.shadow else "enforce",
-        action=ActionFacts.of(request, capability=capability),
-        alert=AlertFacts.of(alert),
-        playbook=PlaybookFacts(id=playbook.id, sha256=playbook.digest, author=playbook.author),
-        run=RunFacts(
-            id=run.id, kind=run.kind, attempt=len(context.attempts.get(request.path, ())) + 1, depth=run.depth
-        ),
-        actor=ActorFacts(),
-        approvals=tuple(ApprovalFacts.of(vote) for vote in votes),
-        time=TimeFacts.of(now),
-        environment=environment,
-        counters=await _counters(context, store, request),
-    )
-
-
-async def _counters(context: RunContext, store: Store, request: ActionRequest) -> Counters:
-    if request.risk is Risk.NONE:
-        return Counters()  # only what can harm is counted and limited
-    keys = request.counts_against(context.run.playbook_id)
-    connector, playbook, *targets = keys
-    now = context.now()
-    itself = (context.run.id, request.path)  # an earlier try of it is no other action
-    hour = await store.action_counts(keys, now - timedelta(hours=1), besides=itself)
-    day = await store.action_counts(keys, now - timedelta(days=1), besides=itself)
-
-    def count(key: str) -> Count:
-        return Count(hour=hour[key], day=day[key])
-
-    return Counters(
-        connector={request.connector: count(connector)},
-        playbook={context.run.playbook_id: count(playbook)},
-        target={target.removeprefix("target:"): count(target) for target in targets},
-    )

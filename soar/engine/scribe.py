@@ -24,11 +24,11 @@ class Scribe:
         subject: str,
         *,
         run_id: str | None = None,
-        payload: dict[str, Any] | None = None,
+        payload: dict[str, Any] | bytes | None = None,
         data: Data | None = None,
     ) -> Entry:
         """One fact about `subject`; `data` is public, `payload` can be erased."""
-        return Entry.model_construct(
+        return Entry(
             id=self.ids.new("entry"),
             type=kind,
             at=self.clock.now(),

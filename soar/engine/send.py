@@ -13,7 +13,7 @@ from soar.engine.context import Park, RunContext
 from soar.engine.doubt import REPEATABLE, mark_unknown, undetermined
 from soar.engine.request import Connectors
 from soar.engine.retry import next_try
-from soar.engine.steps import end, moved, until, wait, waiting
+from soar.engine.steps import end, ended, moved, until, wait, waiting
 from soar.engine.undo import Undo, schedule_undo
 from soar.errors import ConnectorError, HaltedError, NotSentError, OutcomeUnknownError
 from soar.model.action import ActionRequest, ActionResult, Attempt, AttemptState, Effect
@@ -152,22 +152,29 @@ async def complete(
 ) -> StepRecord:
     """Record that an action happened, in one fact with the run that will take it back.
 
-    Returns the step's record: final, or waiting in phase `verify`.
+    Returns the step's record: final, or waiting in phase `verify`. Its outcome also says that the step has ended.
     """
     writes: tuple[Write, ...] = ()
     entries: tuple[Entry, ...] = ()
-    if attempt.state is not AttemptState.SUCCEEDED:  # else a person said so
+    known = attempt.state is AttemptState.SUCCEEDED  # a person said so
+    if not known:
         attempt, move, told = moved(context.scribe, attempt, AttemptState.SUCCEEDED, result=result)
         writes, entries = (move,), (told,)
     if "undo" in record.data:
         undo = schedule_undo(context, Undo.from_json(record.data["undo"]), path=attempt.path)
         writes, entries = (*writes, *undo.writes), (*entries, *undo.entries)
-    if step.verify is None:
-        record = await end(context, record, StepState.SUCCEEDED, result=result, writes=writes, entries=entries)
-    else:
+    if step.verify is not None:
         deadline = context.now() + step.verify.within
         record = waiting(record, phase="verify", until=until(deadline)).model_copy(update={"result": result})
         await context.save(*writes, entries=entries, record=record)
+    elif known:
+        record = await end(context, record, StepState.SUCCEEDED, result=result, writes=writes, entries=entries)
+    else:
+        record = ended(context, record, StepState.SUCCEEDED, result=result)
+        context.later(*writes, entries=entries, record=record)
+        # What may be done twice needs no commit of its own, unless other branches would keep it waiting.
+        if attempt.request.effect not in REPEATABLE or context.lanes > 1:
+            await context.flush()
     context.know(attempt)
     return record
 
@@ -193,7 +200,7 @@ def _intent_entry(context: RunContext, attempt: Attempt) -> Entry:
     return context.entry(
         EntryType.ACTION_INTENT,
         request.path,
-        payload={"request": request.model_dump(mode="json")},
+        payload=b'{"request":' + request.model_dump_json().encode() + b"}",  # it has a digest, so JSON can say it
         data={
             "action": request.action,
             "attempt": attempt.number,

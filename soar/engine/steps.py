@@ -76,17 +76,23 @@ async def end(  # noqa: PLR0913 - all by keyword
     entries: tuple[Entry, ...] = (),
 ) -> StepRecord:
     """Record a step's end, with whatever belongs to the same fact."""
-    final = record.model_copy(
-        update={
-            "state": state,
-            "result": result,
-            "error_code": code,
-            "error": error,
-            "finished_at": context.now(),
-        }
-    )
+    final = ended(context, record, state, result=result, code=code, error=error)
     await context.save(*writes, entries=entries, record=final)
     return final
+
+
+def ended(
+    context: RunContext,
+    record: StepRecord,
+    state: StepState,
+    *,
+    result: Any = None,
+    code: str | None = None,
+    error: str | None = None,
+) -> StepRecord:
+    """The record of a step that ends now."""
+    update = {"state": state, "result": result, "error_code": code, "error": error, "finished_at": context.now()}
+    return record.model_copy(update=update)
 
 
 def moved(
@@ -101,16 +107,7 @@ def moved(
     """An attempt's outcome: as it stands then, as write and as entry."""
     now = scribe.clock.now()
     after = attempt.model_copy(update={"state": state, "finished_at": now, "error_code": code, "error": error})
-    move = MoveAttempt(
-        run_id=attempt.run_id,
-        path=attempt.path,
-        number=attempt.number,
-        expect=attempt.state,
-        to=state,
-        at=now,
-        error_code=code,
-        error=error,
-    )
+    move = MoveAttempt(attempt=after, expect=attempt.state)
     payload = {key: value for key, value in (("result", result), ("error", error)) if value is not None}
     data: Data = {
         "action": attempt.request.action,

@@ -6,6 +6,7 @@ import asyncio
 import contextlib
 from datetime import timedelta
 from functools import partial
+from typing import Any
 
 import structlog
 
@@ -24,7 +25,6 @@ from soar.errors import (
     StateConflictError,
     StoreUnavailableError,
 )
-from soar.model.action import Attempt
 from soar.model.playbook import Mode
 from soar.model.run import Run, RunKind, RunState
 from soar.store.port import Lease, ParkRun, Store
@@ -35,6 +35,8 @@ LEASE = timedelta(seconds=30)
 RENEW_EVERY_SECONDS = 10.0
 IDLE_POLL_SECONDS = 0.2
 STORE_PAUSE_SECONDS = 1.0
+Alerts = asyncio.Future[dict[str, dict[str, Any]]]
+"""The alerts of the runs that were leased together, by id."""
 _LOOKS = 5  # so often a run is read anew because somebody else changed what had been read
 
 
@@ -104,9 +106,13 @@ class Worker:
             log.warning("worker.store_unavailable", worker=self.name, error=str(failure))
             await asyncio.sleep(STORE_PAUSE_SECONDS)
             return
+        if not runs:
+            return
+        alerts = asyncio.ensure_future(self._store.alert_documents({run.alert_id for run in runs if run.alert_id}))
+        alerts.add_done_callback(_seen)
         for run in runs:
             lease = Lease(run_id=run.id, epoch=run.epoch)
-            task = asyncio.create_task(self._carry(run), name=run.id)
+            task = asyncio.create_task(self._carry(run, alerts), name=run.id)
             self._active[lease] = task
             task.add_done_callback(partial(self._done, lease))
 
@@ -128,7 +134,7 @@ class Worker:
                     log.warning("worker.lease_lost", worker=self.name, run=lease.run_id)
                     self._active[lease].cancel()
 
-    async def _carry(self, run: Run) -> None:
+    async def _carry(self, run: Run, alerts: Alerts) -> None:
         """One leased run to its next resting place.
 
         Whatever happens here, no run stays `running` longer than its lease: recovery takes it back.
@@ -136,7 +142,7 @@ class Worker:
         try:
             for _ in range(_LOOKS):
                 try:
-                    await self._once(run)
+                    await self._once(run, alerts)
                 except StateConflictError as moved:
                     log.info("run.looks_again", run=run.id, why=str(moved))
                 else:
@@ -149,25 +155,30 @@ class Worker:
         except Exception:
             log.exception("run.bug", run=run.id)
 
-    async def _once(self, run: Run) -> None:
+    async def _once(self, run: Run, alerts: Alerts) -> None:
         """Replay what is recorded, go on from there, give back; raises StateConflictError to be asked again."""
+        context: RunContext | None = None
         try:
-            context = await self._load(run)
+            context = await self._load(run, alerts)
             end = await self._advance(context)
             if isinstance(end, Park):
                 await context.save(ParkRun(run_id=run.id, wake_at=end.wake_at))
                 self._bell.set()
             else:
                 await self._end(run, end, context)
-        except (LeaseLostError, StoreUnavailableError, StateConflictError):
+        except StateConflictError:
+            if context is not None:
+                await context.flush()  # what is known already is not found out a second time
+            raise
+        except (LeaseLostError, StoreUnavailableError):
             raise
         except Exception as bug:
             # A bug must end one run where people see it, not send it through recovery for ever.
             log.exception("run.bug", run=run.id)
-            await self._end(run, end_of_bug(bug))
+            await self._end(run, end_of_bug(bug), context)
 
     async def _end(self, run: Run, end: End, context: RunContext | None = None) -> None:
-        fact = await ending(self._store, self._scribe, run, end)
+        fact = await ending(self._store, self._scribe, run, end, context)
         if context is None:
             await self._recorder.record(fact)
         else:
@@ -175,24 +186,26 @@ class Worker:
         self._bell.set()
         log.info("run.finished", run=run.id, playbook=run.playbook_id, state=end.state.value, error=end.error)
 
-    async def _load(self, run: Run) -> RunContext:
+    async def _load(self, run: Run, alerts: Alerts) -> RunContext:
         program = await self._programs.get(run.playbook_digest)
         shadow = await self._in_shadow(run, program)
         if run.kind is RunKind.UNDO:
             program = Program(undo_playbook(run, program.playbook))
-        attempts: dict[str, list[Attempt]] = {}
-        for attempt in await self._store.attempts(run.id):
-            attempts.setdefault(attempt.path, []).append(attempt)
-        return RunContext(
+        context = RunContext(
             run=run,
             program=program,
-            alert=await self._store.alert(run.alert_id) if run.alert_id else None,
-            records=await self._store.steps(run.id),
-            attempts=attempts,
+            alert=(await alerts).get(run.alert_id) if run.alert_id else None,
+            records={},
+            attempts={},
             recorder=self._recorder,
             scribe=self._scribe,
             shadow=shadow,
         )
+        if not context.first:
+            context.records |= await self._store.steps(run.id)
+            for attempt in await self._store.attempts(run.id):
+                context.know(attempt)
+        return context
 
     async def _in_shadow(self, run: Run, program: Program) -> bool:
         """Whether this playbook, or any that called it, is only watched: a live sub-playbook must not send then."""
@@ -208,7 +221,7 @@ class Worker:
         if run.cancel_requested:
             return CANCELLED
         scope = Scope(
-            alert=context.alert.model_dump(mode="json") if context.alert else None,
+            alert=context.alert,
             run={"id": run.id, "playbook": run.playbook_id, "kind": run.kind.value, "depth": run.depth},
             vars=dict(run.vars),
         )
@@ -221,3 +234,9 @@ class Worker:
         except (Stopped, Undetermined, StepFailed, RunCancelledError, ExpressionError) as way:
             return end_of(way)
         return End(state=RunState.SUCCEEDED, outputs=outputs)
+
+
+def _seen(alerts: Alerts) -> None:
+    """Whoever awaits it hears of a failure; where nobody got as far, nobody needs to."""
+    if not alerts.cancelled():
+        alerts.exception()

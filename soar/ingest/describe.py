@@ -104,7 +104,7 @@ def _expected(mapping: Mapping) -> dict[str, list[str]]:
     }
     for kind, specs in mapping.entities:
         for spec in specs:
-            for name, getters in spec.filled():
+            for name, getters in spec.filled:
                 fields[f"{kind}.{name}"] = fields.get(f"{kind}.{name}", ()) + getters
     return {field: [getter.source for getter in getters] for field, getters in fields.items() if getters}
 

@@ -52,6 +52,8 @@ class Getter:
 
     def get(self, scope: Mapping[str, Any]) -> Any:
         """As `read`, and None where the expression cannot be computed: an odd payload is no reason to stop."""
+        if self.path and self.path[0] not in scope:
+            return None
         try:
             return self.read(scope)
         except ExpressionError:

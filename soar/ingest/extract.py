@@ -190,8 +190,10 @@ class Extract:
                 yield {"value": item, "_parent": self.scope}
 
     def _entity(self, kind: str, spec: EntityFields, scope: Scope) -> Frozen | None:
+        if spec.heads is not None and spec.heads.isdisjoint(scope):
+            return None
         found: dict[str, Any] = {}
-        for field, getters in spec.filled():
+        for field, getters in spec.filled:
             convert = _CONVERT.get(field, values.name)
             if field == "recipients":
                 found[field] = tuple(self.many(f"{kind}.{field}", getters, convert, scope))

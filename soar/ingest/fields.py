@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator
+from functools import cached_property
 from typing import Literal
 
 from soar.ingest.expressions import Expressions, Getter, OneExpression
@@ -28,12 +28,17 @@ class EntityFields(Frozen):
 
     each: OneExpression | None = None
 
-    def filled(self) -> Iterator[tuple[str, tuple[Getter, ...]]]:
+    @cached_property
+    def filled(self) -> tuple[tuple[str, tuple[Getter, ...]], ...]:
         """The fields that have expressions, with them."""
-        for name in type(self).model_fields:
-            value = getattr(self, name)
-            if value and isinstance(value, tuple):
-                yield name, value
+        fields = ((name, getattr(self, name)) for name in type(self).model_fields)
+        return tuple((name, value) for name, value in fields if value and isinstance(value, tuple))
+
+    @cached_property
+    def heads(self) -> frozenset[str] | None:
+        """The keys of which a payload must have one for anything to be found; None where that cannot be told."""
+        paths = [getter.path for _, getters in self.filled for getter in getters]
+        return frozenset(path[0] for path in paths) if all(paths) else None
 
 
 class HostFields(EntityFields):

@@ -73,7 +73,7 @@ def seal(
     salt = payload = None
     try:
         if entry.payload is not None:
-            salt, payload = salt_source(SALT_BYTES), _PAYLOAD.encode(entry.payload).encode()
+            salt, payload = salt_source(SALT_BYTES), payload_text(entry.payload)
             envelope["payload"] = commitment(salt, payload).hex()
         _check(envelope)
         leaf = _encode(envelope)
@@ -85,6 +85,20 @@ def seal(
             " move what is large from data to payload"
         )
     return Sealed(leaf, leaf_hash(leaf), salt, payload)
+
+
+def payload_text(payload: dict[str, Any] | bytes) -> bytes:
+    """A payload's JSON, with sorted keys; raises ValueError or TypeError for what JSON cannot say."""
+    if isinstance(payload, bytes):
+        return payload
+    try:
+        text = orjson.dumps(payload, option=orjson.OPT_SORT_KEYS)
+    except TypeError:
+        pass  # an integer of more than 64 bits, or what the other one refuses as well
+    else:
+        if b"null" not in text:  # which is what a NaN would have become
+            return text
+    return _PAYLOAD.encode(payload).encode()
 
 
 def parse_leaf(leaf: bytes) -> dict[str, Any]:

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from datetime import datetime
 from enum import StrEnum
+from functools import cached_property
 from types import MappingProxyType
 from typing import Any
 
@@ -109,7 +110,7 @@ class ActionRequest(Frozen):
         targets = {f"target:{target.type}:{target.id}" for target in self.targets}
         return [f"connector:{self.connector}", f"playbook:{playbook_id}", *sorted(targets)]
 
-    @property
+    @cached_property
     def digest(self) -> str:
         """SHA-256 over the canonical JSON of the whole request."""
         return digest(self.model_dump(mode="json"))

@@ -52,7 +52,9 @@ def digest(value: Json) -> str:
 
 def to_rfc3339(moment: datetime) -> str:
     """UTC, microseconds, `Z`: one spelling for one instant, ordered as text."""
-    return moment.astimezone(UTC).strftime("%Y-%m-%dT%H:%M:%S.%fZ")
+    if moment.tzinfo is not UTC:
+        moment = moment.astimezone(UTC)
+    return moment.isoformat(timespec="microseconds")[:26] + "Z"
 
 
 def from_rfc3339(text: str) -> datetime:

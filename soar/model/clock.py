@@ -10,6 +10,7 @@ from datetime import UTC, datetime
 from typing import Protocol
 
 _CROCKFORD = "0123456789ABCDEFGHJKMNPQRSTVWXYZ"
+_PAIRS = tuple(first + second for first in _CROCKFORD for second in _CROCKFORD)
 
 
 class Clock(Protocol):
@@ -55,5 +56,4 @@ class UlidSource:
             else:  # same millisecond, or the clock went back: stay ordered
                 self._last_random += 1
             value = self._last_ms << 80 | self._last_random
-        text = "".join(_CROCKFORD[value >> shift & 31] for shift in range(125, -1, -5))
-        return f"{kind}-{text}"
+        return f"{kind}-{''.join([_PAIRS[value >> shift & 1023] for shift in range(120, -1, -10)])}"

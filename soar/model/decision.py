@@ -100,7 +100,6 @@ class Decision(Frozen):
     controls_evaluated: tuple[str, ...] = ()
     engine: str
     revision: str
-    input_digest: str
 
     @property
     def approvals(self) -> tuple[ApprovalObligation, ...]:

@@ -2,13 +2,10 @@
 
 from __future__ import annotations
 
+from dataclasses import dataclass, field
 from datetime import datetime
 from enum import StrEnum
 from typing import Any
-
-from pydantic import Field
-
-from soar.model.base import Frozen
 
 
 class EntryType(StrEnum):
@@ -47,10 +44,12 @@ class EntryType(StrEnum):
     HALT_CLEARED = "halt.cleared"
 
 
-class Entry(Frozen):
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Entry:
     """One fact. `data` goes into the public leaf: small, no personal data, strings, ints and bools only.
 
-    `payload` is the rest; the leaf holds only a salted hash of it, so that it can be erased.
+    `payload` is the rest; the leaf holds only a salted hash of it, so that it can be erased. As bytes it is the JSON
+    text of an object already.
     """
 
     id: str
@@ -59,5 +58,5 @@ class Entry(Frozen):
     actor: str  # `soar`, `worker:<name>`, `person:<name>`
     run_id: str | None = None
     subject: str  # what the fact is about: an alert, run, approval or playbook id
-    data: dict[str, str | int | bool] = Field(default_factory=dict)
-    payload: dict[str, Any] | None = None
+    data: dict[str, str | int | bool] = field(default_factory=dict)
+    payload: dict[str, Any] | bytes | None = None

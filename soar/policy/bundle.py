@@ -11,6 +11,7 @@ A bundle that is wrong anywhere is refused whole: the caller keeps the revision 
 
 from __future__ import annotations
 
+import dataclasses
 import hashlib
 import re
 from collections.abc import Iterator
@@ -28,6 +29,7 @@ from soar.model.decision import DecisionDocument
 from soar.policy.dialect import Source, check, tree_of_schema
 from soar.policy.input import PolicyInput
 from soar.policy.port import ENTRY_POINT
+from soar.policy.reads import WHOLE, Field, fields_read
 from soar.policy.rego import EngineFault, Module, evaluate, explain, new_engine
 from soar.policy.rehearsal import rehearsal
 
@@ -44,6 +46,7 @@ class Bundle:
     tests: tuple[Module, ...] = field(repr=False)
     data: dict[str, Any] = field(repr=False)
     mandatory_controls: frozenset[str]
+    reads: frozenset[Field] = WHOLE  # fields of the input on which a decision can depend
 
     @property
     def data_json(self) -> bytes:
@@ -78,8 +81,7 @@ def load_bundle(folder: Path) -> Bundle:
         data={name: located.value for name, located in documents.items()},
         mandatory_controls=_mandatory(documents.get("controls")),
     )
-    _check(bundle, folder, documents)
-    return bundle
+    return dataclasses.replace(bundle, reads=fields_read(_check(bundle, folder, documents)))
 
 
 def _modules(folder: Path) -> Iterator[Module]:
@@ -121,7 +123,8 @@ def _mandatory(controls: Located | None) -> frozenset[str]:
     return frozenset(names)
 
 
-def _check(bundle: Bundle, folder: Path, documents: dict[str, Located]) -> None:
+def _check(bundle: Bundle, folder: Path, documents: dict[str, Located]) -> list[Source]:
+    """The modules with their syntax trees; raises `PolicyError` for what is wrong."""
     engine = new_engine((*bundle.modules, *bundle.tests), bundle.data_json)
     trees = {item["source"]["file"]: item["ast"] for item in orjson.loads(engine.get_ast_as_json())}
     sources = [Source(module, trees[module.path]) for module in bundle.modules]
@@ -134,6 +137,7 @@ def _check(bundle: Bundle, folder: Path, documents: dict[str, Located]) -> None:
     for question in rehearsal():
         answer = _ask(engine, ENTRY_POINT, bundle, folder, question)
         _check_decision(answer, bundle, sources, documents)
+    return sources
 
 
 def input_schema() -> dict[str, Any]:

@@ -64,17 +64,17 @@ class Source:
     @property
     def package(self) -> tuple[str, ...]:
         """`package soar.main` as `("soar", "main")`."""
-        return tuple(str(part) for part in _chain(self.ast["package"]["refr"])[1])
+        return tuple(str(part) for part in chain(self.ast["package"]["refr"])[1])
 
     def rules(self) -> dict[str, str]:
         """The module's rules by name, each with its kind: `Compr`, `Set`, `Func` or `Default`."""
-        return {_chain(head["refr"])[1][0]: kind for kind, head in self._heads()}
+        return {chain(head["refr"])[1][0]: kind for kind, head in self._heads()}
 
     def places(self) -> dict[str, Place]:
         """Where each of the module's rules first stands."""
         found: dict[str, Place] = {}
         for _, head in self._heads():
-            found.setdefault(_chain(head["refr"])[1][0], self.place(head))
+            found.setdefault(chain(head["refr"])[1][0], self.place(head))
         return found
 
     def _heads(self) -> Iterator[tuple[str, Any]]:
@@ -88,7 +88,7 @@ class Source:
         """Alias -> what it stands for: `import data.limits` gives `limits` -> `("data", "limits")`."""
         found = {}
         for item in self.ast["imports"]:
-            path = tuple(str(part) for part in _chain(item["refr"])[1])
+            path = tuple(str(part) for part in chain(item["refr"])[1])
             alias = item.get("as")
             name = self.module.source.encode()[alias["start"] : alias["end"]].decode() if alias else path[-1]
             found[name] = path
@@ -130,7 +130,7 @@ class _Check:
 
     def run(self) -> None:
         for item in self.source.ast["imports"]:
-            self.reference(next(iter(item["refr"].values())), *_chain(item["refr"]))
+            self.reference(next(iter(item["refr"].values())), *chain(item["refr"]))
         for rule in self.source.ast["rules"]:
             self.head(rule)
             self.walk(rule)
@@ -160,13 +160,13 @@ class _Check:
             if "Call" in node:
                 self.call(node["Call"])
             elif "RefDot" in node or "RefBrack" in node:
-                self.reference(node.get("RefDot") or node["RefBrack"], *_chain(node))
+                self.reference(node.get("RefDot") or node["RefBrack"], *chain(node))
             else:
                 for child in node.values():
                     self.walk(child)
 
     def call(self, call: dict[str, Any]) -> None:
-        name = ".".join(str(part) for part in _chain(call["fcn"])[1])
+        name = ".".join(str(part) for part in chain(call["fcn"])[1])
         first = name.partition(".")[0]
         if first in self.imports:
             full = ".".join((*self.imports[first], *name.split(".")[1:]))
@@ -206,15 +206,15 @@ class _Check:
             here = here[part]
 
 
-def _chain(node: dict[str, Any]) -> tuple[Any, list[Any]]:
+def chain(node: dict[str, Any]) -> tuple[Any, list[Any]]:
     """A reference as its root and all its parts; a part that is not plain text stays a node."""
     if "Var" in node:
         return node["Var"]["value"], [node["Var"]["value"]]
     if "RefDot" in node:
-        root, parts = _chain(node["RefDot"]["refr"])
+        root, parts = chain(node["RefDot"]["refr"])
         return root, [*parts, node["RefDot"]["field"][1]]
     if "RefBrack" in node:
-        root, parts = _chain(node["RefBrack"]["refr"])
+        root, parts = chain(node["RefBrack"]["refr"])
         index = node["RefBrack"]["index"]
         return root, [*parts, index["String"]["value"] if "String" in index else index]
     return node, [node]

@@ -22,6 +22,7 @@ import structlog
 from soar.errors import PolicyError, PolicyUnavailableError
 from soar.policy.bundle import Bundle
 from soar.policy.port import ENTRY_POINT, UNDEFINED, Answer
+from soar.policy.reads import WHOLE, Memory
 from soar.policy.rego import EngineFault, evaluate, new_engine
 from soar.policy.rehearsal import rehearsal
 
@@ -44,6 +45,7 @@ class EmbeddedEngine:
     def __init__(self, bundle: Bundle, *, timeout_seconds: float = 2.0) -> None:
         self.revision = bundle.revision
         self._timeout_seconds = timeout_seconds
+        self._memory = Memory(bundle.reads) if bundle.reads != WHOLE else None
         self._requests: SimpleQueue[_Request | None] = SimpleQueue()
         ready: Future[None] = Future()
         self._thread = threading.Thread(
@@ -58,9 +60,22 @@ class EmbeddedEngine:
         return (await self.evaluate_many([document]))[0]
 
     async def evaluate_many(self, documents: Sequence[dict[str, Any]]) -> list[Answer]:
-        """See `PolicyEngine.evaluate_many`."""
+        """See `PolicyEngine.evaluate_many`. What was answered before to the same question is not asked again."""
         if not self._stop.alive:
             raise PolicyUnavailableError("the embedded policy engine is closed")
+        memory = self._memory
+        if memory is None:
+            return await self._ask(documents)
+        keys = [memory.key(document) for document in documents]
+        known = {key: memory.recall(key) for key in keys}
+        new = {key: document for key, document in zip(keys, documents, strict=True) if known[key] is None}
+        answers = await self._ask(list(new.values())) if new else []
+        for key, given in zip(new, answers, strict=True):
+            known[key] = given
+            memory.keep(key, given)
+        return [answer for key in keys if (answer := known[key]) is not None]
+
+    async def _ask(self, documents: Sequence[dict[str, Any]]) -> list[Answer]:
         questions = [orjson.dumps(document) for document in documents]
         answers: Future[list[Answer]] = Future()
         self._requests.put((questions, answers))

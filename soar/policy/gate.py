@@ -8,21 +8,24 @@ run parks and asks again. Either way nothing is sent.
 
 from __future__ import annotations
 
+import json
 from collections.abc import Iterable, Sequence
-from typing import Final
+from typing import Any, Final
 
+import orjson
 import structlog
 from pydantic import ValidationError
 
-from soar.model.base import digest
 from soar.model.clock import Ids
 from soar.model.decision import Decision, DecisionDocument, Reason, Verdict
-from soar.policy.input import PolicyInput
 from soar.policy.port import UNDEFINED, Answer, PolicyEngine
 
 log = structlog.get_logger(__name__)
 
 CONTROL: Final = "gate"
+
+Document = dict[str, Any]
+"""A question: the JSON of a `soar.policy.input.PolicyInput`."""
 
 
 class _RefusedError(Exception):
@@ -53,6 +56,7 @@ class Gate:
         self._mandatory = frozenset(mandatory_controls)
         self._ids = ids
         self._honours = frozenset(honours)
+        self._last: tuple[Answer, DecisionDocument] | None = None
 
     @property
     def engine(self) -> str:
@@ -64,19 +68,18 @@ class Gate:
         """The revision that decisions must come from."""
         return self._revision
 
-    async def decide(self, question: PolicyInput) -> Decision:
+    async def decide(self, document: Document) -> Decision:
         """The decision on one question; raises `PolicyUnavailableError` when no answer could be had."""
-        return (await self.decide_many([question]))[0]
+        return (await self.decide_many([document]))[0]
 
-    async def decide_many(self, questions: Sequence[PolicyInput]) -> list[Decision]:
+    async def decide_many(self, documents: Sequence[Document]) -> list[Decision]:
         """The decisions on several questions, in their order, for one trip to the engine."""
-        documents = [question.document() for question in questions]
-        digests = [_digest(document) for document in documents]
-        askable = [document for document, known in zip(documents, digests, strict=True) if known]
-        answers = iter(await self._engine.evaluate_many(askable) if askable else ())
-        return [self._decision(known, next(answers) if known else None) for known in digests]
+        askable = [document for document in documents if _exact(document)]
+        answered = await self._engine.evaluate_many(askable) if askable else ()
+        answers = {id(document): answer for document, answer in zip(askable, answered, strict=True)}
+        return [self._decision(answers.get(id(document))) for document in documents]
 
-    def _decision(self, input_digest: str, answer: Answer | None) -> Decision:
+    def _decision(self, answer: Answer | None) -> Decision:
         try:
             document = self._checked(answer)
         except _RefusedError as refused:
@@ -92,7 +95,6 @@ class Gate:
             controls_evaluated=document.controls_evaluated,
             engine=self.engine,
             revision=self._revision,
-            input_digest=input_digest,
         )
 
     def _checked(self, answer: Answer | None) -> DecisionDocument:
@@ -105,7 +107,9 @@ class Gate:
             raise _RefusedError("fault", f"the policy failed on this input: {answer.fault}")
         if answer.value is UNDEFINED:
             raise _RefusedError("undefined", "the policy gave no decision: the result is undefined")
-        return self._complete(_parsed(answer))
+        if self._last is None or self._last[0] is not answer:  # an engine with a memory gives the very same again
+            self._last = (answer, self._complete(_parsed(answer)))
+        return self._last[1]
 
     def _complete(self, document: DecisionDocument) -> DecisionDocument:
         missing = sorted(self._mandatory - set(document.controls_evaluated))
@@ -122,12 +126,14 @@ class Gate:
         return document
 
 
-def _digest(document: object) -> str:
-    """The input's digest; empty for what has none, which is never asked."""
+def _exact(document: Document) -> bool:
+    """Whether JSON keeps every number in it: no integer beyond 2**53, no NaN or infinity, which params could hold."""
     try:
-        return digest(document)
-    except ValueError:
-        return ""
+        json.dumps(document["action"]["params"], allow_nan=False)
+        orjson.dumps(document, option=orjson.OPT_STRICT_INTEGER)
+    except (ValueError, TypeError):
+        return False
+    return True
 
 
 def _parsed(answer: Answer) -> DecisionDocument:

@@ -8,13 +8,14 @@ from __future__ import annotations
 
 import ipaddress
 import unicodedata
+from collections.abc import Mapping
 from datetime import UTC, datetime
 from typing import Any, Literal
 
 from pydantic import ConfigDict, Field, computed_field
 
 from soar.model.action import ActionRequest, Impact, Risk, Target
-from soar.model.alert import Alert, Severity
+from soar.model.alert import Severity
 from soar.model.approval import Vote
 from soar.model.base import Frozen, digest, to_rfc3339
 from soar.model.decision import INPUT_SCHEMA
@@ -106,16 +107,14 @@ class AlertFacts(Frozen):
     entities: dict[str, Any] = Field(default_factory=dict)
 
     @classmethod
-    def of(cls, alert: Alert | None) -> AlertFacts:
-        """The facts of an alert; its entities stay out, they cost more to hand over than all else together."""
-        if alert is None:
-            return cls()
+    def of(cls, alert: Mapping[str, Any]) -> AlertFacts:
+        """The facts of an admitted alert; its entities stay out, they cost more to hand over than all else together."""
         return cls(
-            id=alert.id,
-            source=alert.source,
-            severity=alert.severity,
-            confidence=alert.confidence,
-            rule_id=alert.rule.id,
+            id=alert["id"],
+            source=alert["source"],
+            severity=alert["severity"],
+            confidence=alert["confidence"],
+            rule_id=alert["rule"]["id"],
         )
 
 
@@ -163,7 +162,7 @@ class ApprovalFacts(Frozen):
 
 
 class TimeFacts(Frozen):
-    """Now, and what the calendar says of it."""
+    """Now, to the second, and what the calendar says of it: whatever is asked within a second sees one instant."""
 
     now_rfc3339: str
     unix: int
@@ -174,9 +173,9 @@ class TimeFacts(Frozen):
     @classmethod
     def of(cls, now: datetime, *, business_hours: bool = True, freeze: tuple[str, ...] = ()) -> TimeFacts:
         """The facts of an instant; the weekday is UTC's."""
-        moment = now.astimezone(UTC)
+        moment = now.astimezone(UTC).replace(microsecond=0)
         return cls(
-            now_rfc3339=to_rfc3339(moment),
+            now_rfc3339=moment.strftime("%Y-%m-%dT%H:%M:%SZ"),
             unix=int(moment.timestamp()),
             weekday=_WEEKDAYS[moment.weekday()],
             business_hours=business_hours,

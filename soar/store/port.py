@@ -7,7 +7,7 @@ commit) but never each other's failure.
 
 from __future__ import annotations
 
-from collections.abc import AsyncIterator, Callable, Mapping, Sequence
+from collections.abc import AsyncIterator, Callable, Collection, Mapping, Sequence
 from dataclasses import dataclass, field
 from datetime import datetime
 from typing import Any, Protocol
@@ -160,16 +160,10 @@ class InsertAttempt:
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class MoveAttempt:
-    """An attempt's outcome; refused unless it is in state `expect`."""
+    """An attempt's outcome: how it stands from now on; refused unless it is in state `expect`."""
 
-    run_id: str
-    path: str
-    number: int
+    attempt: Attempt
     expect: AttemptState
-    to: AttemptState
-    at: datetime
-    error_code: str | None = None
-    error: str | None = None
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -400,6 +394,10 @@ class Store(Protocol):
 
     async def alert(self, alert_id: str) -> Alert | None:
         """One alert's body; None where it does not exist or was erased."""
+        ...
+
+    async def alert_documents(self, alert_ids: Collection[str]) -> dict[str, dict[str, Any]]:
+        """The bodies of alerts as they were admitted, by id; without those that do not exist or were erased."""
         ...
 
     async def alert_row(self, alert_id: str) -> AlertRow | None:

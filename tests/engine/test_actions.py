@@ -25,9 +25,7 @@ async def test_the_journal_says_decision_then_intent_then_outcome_for_each_actio
     assert run.state is RunState.SUCCEEDED
     told = [(e["type"], e["subject"]) for e in await house.told(run) if e["subject"] in {"ticket", "isolate"}]
     assert told == [
-        (kind, path)
-        for path in ("ticket", "isolate")
-        for kind in ("policy.decided", "action.intent", "action.outcome", "step.finished")
+        (kind, path) for path in ("ticket", "isolate") for kind in ("policy.decided", "action.intent", "action.outcome")
     ]
     assert house.effects() == ["opened ticket DESK-1", "isolated host ws-17"]
     assert (await house.verify()).ok

@@ -140,11 +140,11 @@ async def test_a_bug_ends_one_run_where_people_see_it(house: House) -> None:
     async def bug(_: str) -> None:
         raise ZeroDivisionError("a bug")
 
-    around.alert = bug
+    around.alert_documents = bug
     run = await house.go()
     assert run.state is RunState.FAILED
     assert "ZeroDivisionError: a bug" in (run.error or "")
-    del around.alert
+    del around.alert_documents
     await house.control().retry(run.id, reason="mended")
     await house.rest()
     assert house.effects() == ["posted msg-1 to soc"]

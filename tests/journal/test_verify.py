@@ -274,7 +274,7 @@ def test_an_entry_twice(clean: Log) -> None:
 def rewritten(change_at: int) -> tuple[StoredEntry, ...]:
     """The log as somebody who owns the database and knows the format would forge it: every chain is consistent."""
     entries = list(facts())
-    entries[change_at] = entries[change_at].model_copy(update={"actor": "person:innocent"})
+    entries[change_at] = replace(entries[change_at], actor="person:innocent")
     return sealed(entries)
 
 

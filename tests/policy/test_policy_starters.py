@@ -23,7 +23,7 @@ NIGHT = TimeFacts.of(MONDAY + timedelta(hours=12), business_hours=False)
 
 async def decide(starters: Bundle, engine: EmbeddedEngine, ask: Ask, *words: str, **parts: Any) -> Decision:
     gate = Gate(engine, mandatory_controls=starters.mandatory_controls, ids=CountingIds())
-    return await gate.decide(ask(*words, **parts))
+    return await gate.decide(ask(*words, **parts).document())
 
 
 @pytest.mark.parametrize(

@@ -1,6 +1,7 @@
 """What every store promises (soar/store/port.py), held against each that there is."""
 
 import asyncio
+from dataclasses import replace
 from datetime import timedelta
 
 import pytest
@@ -123,8 +124,8 @@ async def test_a_refused_fact_takes_no_other_with_it(store: Store) -> None:
         Fact(writes=(InsertRun(run=a_run("run-2", priority=2**70)),)),
         Fact(entries=(entry("run-none"),)),
         Fact(entries=(entry(None, n="x" * 70_000),)),
-        Fact(entries=(entry(None).model_copy(update={"payload": {"x": "\ud800"}}),)),
-        Fact(entries=(entry(None).model_copy(update={"payload": {"x": float("nan")}}),)),
+        Fact(entries=(replace(entry(None), payload={"x": "\ud800"}),)),
+        Fact(entries=(replace(entry(None), payload={"x": float("nan")}),)),
     ],
 )
 async def test_what_cannot_be_written_is_refused_as_a_store_error_alone(store: Store, fact: Fact) -> None:
@@ -413,7 +414,8 @@ async def test_a_final_step_is_never_overwritten(store: Store, first: StepState)
 @pytest.mark.parametrize("after", list(AttemptState))
 async def test_an_attempt_moves_as_its_table_says(store: Store, before: AttemptState, after: AttemptState) -> None:
     def move(expect: AttemptState, to: AttemptState) -> MoveAttempt:
-        return MoveAttempt(run_id="run-1", path="s", number=1, expect=expect, to=to, at=NOW, error="e")
+        after = intent("run-1").attempt.model_copy(update={"state": to, "finished_at": NOW, "error": "e"})
+        return MoveAttempt(attempt=after, expect=expect)
 
     await begin(store, "run-1")
     await put(store, intent("run-1"))

@@ -3,6 +3,7 @@
 import asyncio
 import secrets
 from collections.abc import AsyncIterator
+from dataclasses import replace
 from datetime import timedelta
 from importlib import resources
 from typing import Any
@@ -98,7 +99,7 @@ async def test_a_server_that_is_not_there_is_named_without_its_password() -> Non
 async def test_text_of_any_characters_comes_back_as_it_was(store: PostgresStore) -> None:
     """PostgreSQL's text holds no U+0000; ours does."""
     alert = an_alert("alert-1", uid=NASTY, title=NASTY, source=NASTY, raw={"text": NASTY, "number": 2**63 - 1})
-    told = entry(subject="alert-1").model_copy(update={"payload": {"alert": alert.model_dump(mode="json")}})
+    told = replace(entry(subject="alert-1"), payload={"alert": alert.model_dump(mode="json")})
     insert = InsertAlert(
         alert=alert, outcome=Outcome.NO_MATCH, matches=(), coordinates=NASTY, content="c", entry_id=told.id
     )
@@ -155,7 +156,7 @@ async def test_names_of_any_length_are_names(store: PostgresStore) -> None:
 
 
 async def test_a_payload_of_20_megabytes_is_kept(store: PostgresStore) -> None:
-    told = entry().model_copy(update={"payload": {"text": "x" * 20_000_000}})
+    told = replace(entry(), payload={"text": "x" * 20_000_000})
     assert await store.commit([Fact(entries=(told,))]) == [None]
     (row,) = await rows(store)
     assert row.payload is not None

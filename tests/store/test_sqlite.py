@@ -129,6 +129,7 @@ async def test_a_locked_file_is_unavailable_not_refused(path: Path) -> None:
 
 WRITER = """
 import asyncio, itertools, sys
+from dataclasses import replace
 from pathlib import Path
 sys.path.insert(0, sys.argv[2])
 from soar.store.sqlite import SqliteStore
@@ -145,7 +146,7 @@ async def main():
         facts = [
             Fact(
                 writes=(PutStep(record=a_step(f"run-{round_}", StepState.SUCCEEDED, f"{number}.{i}")),),
-                entries=(entry(f"run-{round_}").model_copy(update={"id": f"{round_}.{number}.{i}"}),),
+                entries=(replace(entry(f"run-{round_}"), id=f"{round_}.{number}.{i}"),),
             )
             for i in range(5)
         ]

@@ -24,7 +24,7 @@ from soar.store.postgres.sheet import Chain, Held, Sheet
 from soar.store.postgres.sql import statements
 from soar.store.postgres.writes import apply, check_lease
 
-_LONG = 100  # entries whose sealing would hold up the event loop for milliseconds
+_AT_ONCE = 50  # facts that are applied before the event loop may do something else
 
 _SWITCHES = "(1936683378, 1)"  # an advisory lock
 
@@ -69,8 +69,9 @@ class _Names:
                 self.attempts.add((attempt.run_id, attempt.path, attempt.number))
                 self.control.add("halt")
             case port.MoveAttempt():
-                self.runs.add(write.run_id)
-                self.attempts.add((write.run_id, write.path, write.number))
+                attempt = write.attempt
+                self.runs.add(attempt.run_id)
+                self.attempts.add((attempt.run_id, attempt.path, attempt.number))
             case port.InsertApproval() | port.UpdateApproval():
                 self.runs.add(write.approval.run_id)
                 self.approvals.add(write.approval.id)
@@ -179,7 +180,7 @@ class Batch:
             array(names.control),
             array(names.chains),
         )
-        for what, first, second, number, state, body in rows:
+        for what, first, second, number, state in rows:
             match what:
                 case "xid":
                     self.xid = first
@@ -188,18 +189,17 @@ class Batch:
                 case "steps":
                     self.sheet.hold(what, first, second, row=Held(state))
                 case "attempts":
-                    self.sheet.hold(what, first, second, number, row=Held(state, body=body))
+                    self.sheet.hold(what, first, second, number, row=Held(state))
                 case "control":
                     self.sheet.hold(what, first, row=Held(state))
 
     async def apply(self) -> list[StoreError | None]:
         """Apply the facts in order, each to what those before it left; one result per fact."""
-        if sum(len(fact.entries) for fact in self._facts) > _LONG:
-            return await asyncio.to_thread(self._apply)
-        return self._apply()
-
-    def _apply(self) -> list[StoreError | None]:
-        return [self._refusal(fact) for fact in self._facts]
+        results = []
+        for start in range(0, len(self._facts), _AT_ONCE):
+            results += [self._refusal(fact) for fact in self._facts[start : start + _AT_ONCE]]
+            await asyncio.sleep(0)
+        return results
 
     def _refusal(self, fact: port.Fact) -> StoreError | None:
         try:

@@ -51,8 +51,8 @@ SELECT attempt FROM attempts WHERE run_id = $1 ORDER BY path, number
 -- name: approval
 SELECT approval FROM approvals WHERE id = $1
 
--- name: alert
-SELECT body FROM alerts JOIN payloads USING (entry_id) WHERE alerts.id = $1
+-- name: alert_documents
+SELECT alerts.id, body FROM alerts JOIN payloads USING (entry_id) WHERE alerts.id = ANY ($1::text[])
 
 -- name: alert_row
 SELECT * FROM alerts WHERE id = $1

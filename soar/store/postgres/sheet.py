@@ -12,11 +12,10 @@ Key = tuple[Any, ...]
 
 
 class Held(NamedTuple):
-    """A row as far as a decision needs it: its state, a number (votes), its text, and all columns once it changes."""
+    """A row as far as a decision needs it: its state, a number (votes), and all columns once it changes."""
 
     state: str
     number: int = 0
-    body: str = ""
     values: tuple[Any, ...] = ()
 
 

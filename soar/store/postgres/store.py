@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import json
-from collections.abc import AsyncIterator, Callable, Mapping, Sequence
+from collections.abc import AsyncIterator, Callable, Collection, Mapping, Sequence
 from datetime import datetime
 from typing import Any
 
@@ -141,8 +141,13 @@ class PostgresStore:
 
     async def alert(self, alert_id: str) -> Alert | None:
         """One alert's body; None where it does not exist or was erased."""
-        row = await self._row("alert", alert_id)
-        return Alert.model_validate(json.loads(row["body"])["alert"]) if row else None
+        found = await self.alert_documents([alert_id])
+        return Alert.model_validate(found[alert_id]) if found else None
+
+    async def alert_documents(self, alert_ids: Collection[str]) -> dict[str, dict[str, Any]]:
+        """The bodies of alerts as they were admitted."""
+        rows = await self._fetch(self._reads["alert_documents"], list(alert_ids)) if alert_ids else []
+        return {row["id"]: json.loads(row["body"])["alert"] for row in rows}
 
     async def alert_row(self, alert_id: str) -> port.AlertRow | None:
         """One alert with its outcome."""

@@ -6,7 +6,7 @@ from functools import singledispatch
 from typing import Any
 
 from soar.errors import HaltedError, LeaseLostError, RunCancelledError, RunPausedError, StateConflictError
-from soar.model.action import ATTEMPT_MOVES, Attempt, Risk
+from soar.model.action import ATTEMPT_MOVES, Risk
 from soar.model.approval import APPROVAL_MOVES, ApprovalState
 from soar.model.run import FINAL_STATES, RUN_MOVES, RunKind, RunState, StepState
 from soar.store import port
@@ -183,8 +183,7 @@ def _(write: port.InsertAttempt, sheet: Sheet) -> None:
     key = (attempt.run_id, attempt.path, attempt.number)
     if sheet.get("attempts", *key) is not None:
         raise StateConflictError(f"attempt {attempt.number} of {attempt.path} was already intended")
-    values = attempt_values(attempt)
-    sheet.put("attempts", *key, row=Held(attempt.state, body=values[-1], values=values))
+    sheet.put("attempts", *key, row=Held(attempt.state, values=attempt_values(attempt)))
     if request.risk is not Risk.NONE:
         for target in request.counts_against(write.playbook_id):
             sheet.put("acted", target, *key, row=(target, attempt.intended_at, *key))
@@ -192,17 +191,14 @@ def _(write: port.InsertAttempt, sheet: Sheet) -> None:
 
 @apply.register
 def _(write: port.MoveAttempt, sheet: Sheet) -> None:
-    if write.to not in ATTEMPT_MOVES.get(write.expect, frozenset()):
-        raise StateConflictError(f"an attempt cannot go from {write.expect} to {write.to}")
-    key = (write.run_id, write.path, write.number)
+    attempt = write.attempt
+    if attempt.state not in ATTEMPT_MOVES.get(write.expect, frozenset()):
+        raise StateConflictError(f"an attempt cannot go from {write.expect} to {attempt.state}")
+    key = (attempt.run_id, attempt.path, attempt.number)
     held: Held | None = sheet.get("attempts", *key)
     if held is None or held.state != write.expect:
-        raise StateConflictError(f"attempt {write.number} of {write.path} is not {write.expect}")
-    attempt = Attempt.model_validate_json(held.body).model_copy(
-        update={"state": write.to, "finished_at": write.at, "error_code": write.error_code, "error": write.error}
-    )
-    values = attempt_values(attempt)
-    sheet.put("attempts", *key, row=Held(attempt.state, body=values[-1], values=values))
+        raise StateConflictError(f"attempt {attempt.number} of {attempt.path} is not {write.expect}")
+    sheet.put("attempts", *key, row=Held(attempt.state, values=attempt_values(attempt)))
 
 
 @apply.register

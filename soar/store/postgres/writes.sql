@@ -11,18 +11,18 @@ SELECT id, state, votes FROM approvals WHERE id = ANY ($1::text[]) ORDER BY id F
 
 -- name: look
 -- What else a batch must know, read once its runs are locked: everything here belongs to a run, or is `control`.
-SELECT 'xid' AS what, pg_current_xact_id()::text AS a, '' AS b, 0::bigint AS n, '' AS state, NULL AS body
+SELECT 'xid' AS what, pg_current_xact_id()::text AS a, '' AS b, 0::bigint AS n, '' AS state
 UNION ALL
-SELECT 'steps', s.run_id, s.path, 0, s.state, NULL
+SELECT 'steps', s.run_id, s.path, 0, s.state
 FROM unnest($1::text[], $2::text[]) AS k (run_id, path) JOIN steps AS s USING (run_id, path)
 UNION ALL
-SELECT 'attempts', a.run_id, a.path, a.number, a.state, a.attempt
+SELECT 'attempts', a.run_id, a.path, a.number, a.state
 FROM unnest($3::text[], $4::text[], $5::bigint[]) AS k (run_id, path, number)
 JOIN attempts AS a USING (run_id, path, number)
 UNION ALL
-SELECT 'control', key, '', 0, value, NULL FROM control WHERE key = ANY ($6::text[])
+SELECT 'control', key, '', 0, value FROM control WHERE key = ANY ($6::text[])
 UNION ALL
-SELECT 'chains', k.run_id, encode(last.leaf_hash, 'hex'), last.run_seq + 1, '', NULL
+SELECT 'chains', k.run_id, encode(last.leaf_hash, 'hex'), last.run_seq + 1, ''
 FROM unnest($7::text[]) AS k (run_id)
 CROSS JOIN LATERAL (
     SELECT run_seq, leaf_hash FROM entries WHERE entries.run_id = k.run_id ORDER BY run_seq DESC LIMIT 1

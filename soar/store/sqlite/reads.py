@@ -4,11 +4,12 @@ from __future__ import annotations
 
 import json
 import sqlite3
-from collections.abc import Mapping, Sequence
+from collections.abc import Collection, Mapping, Sequence
 from datetime import datetime
+from typing import Any
 
 from soar.model.action import Attempt
-from soar.model.alert import Alert, DeadLetter, Record
+from soar.model.alert import DeadLetter, Record
 from soar.model.approval import Approval
 from soar.model.base import from_rfc3339, to_rfc3339
 from soar.model.run import Run, StepRecord
@@ -122,12 +123,14 @@ def approval(db: sqlite3.Connection, approval_id: str) -> Approval | None:
     return Approval.model_validate_json(row[0]) if row else None
 
 
-def alert(db: sqlite3.Connection, alert_id: str) -> Alert | None:
-    """An alert's body, from the payload of the entry that admitted it."""
-    row = db.execute(
-        "SELECT body FROM alerts JOIN payloads USING (entry_id) WHERE alerts.id = ?", (alert_id,)
-    ).fetchone()
-    return Alert.model_validate(json.loads(row[0])["alert"]) if row else None
+def alert_documents(db: sqlite3.Connection, alert_ids: Collection[str]) -> dict[str, dict[str, Any]]:
+    """Alerts' bodies by id, from the payloads of the entries that admitted them."""
+    rows = db.execute(
+        "SELECT alerts.id, body FROM json_each(?) AS wanted JOIN alerts ON alerts.id = wanted.value "
+        "JOIN payloads USING (entry_id)",
+        (json.dumps(list(alert_ids)),),
+    )
+    return {alert_id: json.loads(body)["alert"] for alert_id, body in rows}
 
 
 def alert_row(db: sqlite3.Connection, alert_id: str) -> port.AlertRow | None:

@@ -5,12 +5,12 @@ from __future__ import annotations
 import asyncio
 import contextlib
 import sqlite3
-from collections.abc import AsyncIterator, Callable, Iterator, Mapping, Sequence
+from collections.abc import AsyncIterator, Callable, Collection, Iterator, Mapping, Sequence
 from concurrent.futures import ThreadPoolExecutor
 from datetime import datetime
 from importlib import resources
 from pathlib import Path
-from typing import Concatenate, ParamSpec, TypeVar
+from typing import Any, Concatenate, ParamSpec, TypeVar
 
 from soar.errors import StateConflictError, StoreError, StoreUnavailableError
 from soar.model.action import Attempt
@@ -202,7 +202,12 @@ class SqliteStore:
 
     async def alert(self, alert_id: str) -> Alert | None:
         """One alert's body; None where it does not exist or was erased."""
-        return await self._read(reads.alert, alert_id)
+        found = await self._read(reads.alert_documents, [alert_id])
+        return Alert.model_validate(found[alert_id]) if found else None
+
+    async def alert_documents(self, alert_ids: Collection[str]) -> dict[str, dict[str, Any]]:
+        """The bodies of alerts as they were admitted."""
+        return await self._read(reads.alert_documents, alert_ids) if alert_ids else {}
 
     async def alert_row(self, alert_id: str) -> port.AlertRow | None:
         """One alert with its outcome."""

@@ -14,7 +14,7 @@ from soar.errors import (
     StateConflictError,
     StoreError,
 )
-from soar.model.action import ATTEMPT_MOVES, Attempt, Risk
+from soar.model.action import ATTEMPT_MOVES, Risk
 from soar.model.approval import APPROVAL_MOVES, ApprovalState
 from soar.model.base import to_rfc3339
 from soar.model.run import FINAL_STATES, RUN_MOVES, RunKind, RunState, StepState
@@ -258,19 +258,15 @@ def _(write: port.InsertAttempt, db: sqlite3.Connection) -> None:
 
 @apply.register
 def _(write: port.MoveAttempt, db: sqlite3.Connection) -> None:
-    if write.to not in ATTEMPT_MOVES.get(write.expect, frozenset()):
-        raise StateConflictError(f"an attempt cannot go from {write.expect} to {write.to}")
-    key = (write.run_id, write.path, write.number, write.expect)
-    where = "WHERE run_id = ? AND path = ? AND number = ? AND state = ?"
-    row = db.execute(f"SELECT attempt FROM attempts {where}", key).fetchone()  # noqa: S608 - a constant
-    if row is None:
-        raise StateConflictError(f"attempt {write.number} of {write.path} is not {write.expect}")
-    attempt = Attempt.model_validate_json(row[0]).model_copy(
-        update={"state": write.to, "finished_at": write.at, "error_code": write.error_code, "error": write.error}
-    )
-    db.execute(
-        f"UPDATE attempts SET state = ?, attempt = ? {where}",  # noqa: S608 - a constant
-        (write.to, attempt.model_dump_json(), *key),
+    attempt = write.attempt
+    if attempt.state not in ATTEMPT_MOVES.get(write.expect, frozenset()):
+        raise StateConflictError(f"an attempt cannot go from {write.expect} to {attempt.state}")
+    _one(
+        db.execute(
+            "UPDATE attempts SET state = ?, attempt = ? WHERE run_id = ? AND path = ? AND number = ? AND state = ?",
+            (attempt.state, attempt.model_dump_json(), attempt.run_id, attempt.path, attempt.number, write.expect),
+        ),
+        _conflict(f"attempt {attempt.number} of {attempt.path} is not {write.expect}"),
     )
 
 
