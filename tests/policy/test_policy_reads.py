@@ -15,7 +15,7 @@ READS = {
     "input.action.targets[0].names": {("action", "targets")},
     "[input.alert, input.alert.severity]": {("alert",)},
     "input.action.params[input.run.id]": {("action", "params"), ("run", "id")},
-    "object.get(input, \"run\", {})": {()},
+    'object.get(input, "run", {})': {()},
     "whole.alert": {("alert",)},
 }  # fmt: skip
 
