@@ -42,9 +42,9 @@ WARM = 40
 SWEEP = (1, 2, 4, 8, 20)
 STUCK_SECONDS = 60.0
 
-MORE = """soar does more in a run: an alert is normalised, matched and kept; a policy in Rego decides on each of the three
-actions; and {entries:.0f} entries enter a signed Merkle tree. DBOS's workflow starts from a string and keeps inputs and
-results of workflow and steps."""
+MORE = """soar does more in a run: an alert is normalised, matched and kept; a policy in Rego decides on each of the
+three actions; each has an intent before and an outcome after it; and {entries:.0f} entries of a run enter a signed
+Merkle tree. DBOS's workflow starts from a string and keeps the inputs and results of workflow and steps."""
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -230,7 +230,7 @@ async def turn(told, workers, folder):
 
 
 async def turn_sqlite(told, folder):
-    """soar by itself on a file, with all runs at once."""
+    """The real service by itself on a file, with all runs at once."""
     async with Workers.started(soar(folder / "home"), 1, folder / "soar.log") as side:
         await side.phase(WARM)
         return await side.phase(told.runs)

@@ -1,4 +1,4 @@
-"""soar's side of `durable.py`: one process of the real service, whose runs are three calls of an action that does nothing.
+"""soar's side of `durable.py`: one process of the real service, with runs of three actions that do nothing.
 
 It makes a home with one connector, one playbook and the starter policies, then admits records as it is told on standard
 input. Everything between the record and the end of the run is what `soar run` does: normalisation, matching, policy on
