@@ -100,6 +100,14 @@ class Workers:
             sys.exit(f"a process said nothing more; its last words:\n{self._log.read_text()[-2000:]}")
         return json.loads(line)
 
+    async def told(self):
+        """What the first process tells next."""
+        return await self.line(self._processes[0])
+
+    def pids(self):
+        """The processes, by their numbers."""
+        return [process.pid for process in self._processes]
+
     async def phase(self, count, *, rate=0.0, server=None):
         """Have so many runs done, together or at `rate` a second, and measure them."""
         share = count // len(self._processes)
