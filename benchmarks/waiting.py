@@ -10,8 +10,8 @@ alert, run, step, question and journal entries.
 
 With all of them waiting, `--picks` of each kind are woken one after the other, wherever their names stand among the
 others. A wake-up lasts from the moment that the time has come, the answer is handed in or the alert is handed over,
-until the run has ended, which is one policy decision, one action and two commits after the wait. `--check` makes the exit
-code 1 where the service needs 300 MB or more, or a p99 is a second or more.
+until the run has ended, which is one policy decision, one action and two commits after the wait. `--check` makes the
+exit code 1 where the service needs 300 MB or more, or a p99 is a second or more.
 """
 
 import argparse
@@ -33,7 +33,7 @@ from soar.model.alert import Alert, Outcome, Record
 from soar.model.approval import Approval
 from soar.model.base import to_rfc3339
 from soar.model.entry import EntryType
-from soar.model.run import Run, RunState, StepRecord
+from soar.model.run import Run, StepRecord
 from soar.service import assemble
 from soar.settings import load_settings
 from soar.store.port import AlertMatch, Fact, InsertAlert, InsertApproval, InsertRecord, InsertRun, PutStep
@@ -105,7 +105,7 @@ class Bench:
             for title, admitted in zip(titles, await self.admit(titles), strict=True):
                 ids[title.split()[0]] += admitted.run_ids
         while (await self.store.counts()).runs.get("waiting", 0) < self.told.real:
-            await asyncio.sleep(0.2)
+            await self.side.told()
         return {kind: await self._waiting(ids[kind][0]) for kind in self.kinds}, ids
 
     async def _waiting(self, run_id):
