@@ -29,10 +29,12 @@ from durable import Database, Workers
 from durable_soar import CONFIG, home
 
 from soar.engine.admission import content_digest
+from soar.engine.awaited import key_of
 from soar.model.alert import Alert, Outcome, Record
 from soar.model.approval import Approval
 from soar.model.base import to_rfc3339
 from soar.model.entry import EntryType
+from soar.model.playbook import Trigger
 from soar.model.run import Run, StepRecord
 from soar.service import assemble
 from soar.settings import load_settings
@@ -126,7 +128,8 @@ class Bench:
         if due is not None:
             data["until"] = to_rfc3339(due)
         if kind == "alert":
-            data["trigger"] = {"match": {"title": {"any_of": [f"wake {title}"]}}}
+            wanted = Trigger.model_validate({"match": {"title": {"any_of": [f"wake {title}"]}}})
+            data |= {"trigger": wanted.model_dump(mode="json", exclude_none=True), "awaits": key_of(wanted, Trigger())}
         if model.approval is not None:
             binding = {**model.approval.binding, "run": run_id}
             names = {"id": ids.new("approval"), "run_id": run_id, "binding": binding}
