@@ -102,6 +102,7 @@ class Told:
 
     def __init__(self):
         self._told = self._fresh()
+        self._doubtful = set()
 
     def _fresh(self):
         return {"submitted": {}, "finished": {}, "cpu": time.process_time()}
@@ -113,11 +114,19 @@ class Told:
         """A structlog processor: the worker says `run.finished` once the run's end is durable."""
         if event["event"] == "run.finished" and event["state"] == "succeeded":
             self._told["finished"][event["run"]] = time.monotonic()
+        if (
+            event["event"] == "worker.lease_lost"
+        ):  # also said of a run that had just ended, of whose end nothing is said
+            self._doubtful.add(event["run"])
         return event
 
-    async def write(self):
+    async def write(self, store):
         while True:
             await asyncio.sleep(FLUSH_SECONDS)
+            for run_id in list(self._doubtful):
+                if (await store.run(run_id)).final:
+                    self._doubtful.discard(run_id)
+                    self._told["finished"].setdefault(run_id, time.monotonic())
             told, self._told = self._told, self._fresh()
             print(json.dumps({**told, "cpu": time.process_time()}), flush=True)
 
@@ -154,7 +163,7 @@ async def serve(config):
             sys.exit(str(service.library.errors))
         running = Running(service)
         await running.start()
-        writing = asyncio.create_task(told.write())
+        writing = asyncio.create_task(told.write(service.store))
         print(json.dumps({"ready": True}), flush=True)
         while line := await asyncio.to_thread(sys.stdin.readline):
             await work_off(running, told, json.loads(line))
