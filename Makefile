@@ -27,8 +27,12 @@ mutants: .venv/dev ## plant each known bug in a copy and see that the tests find
 check: .venv/dev ## formatting, lint, types, layers, shape
 	@scripts/check
 
-bench: .venv/run ## what the journal costs at a million entries; a false alarm fails it
-	@.venv/bin/python benchmarks/journal.py $(ARGS)
+bench: .venv/run ## the quick benchmarks, in some minutes; docs/performance.md tells of all of them
+	@scripts/stack up postgres; trap 'scripts/stack down postgres' EXIT; \
+	dsn="$$(scripts/stack env postgres | cut -d= -f2-)"; run() { .venv/bin/python "benchmarks/$$@"; }; \
+	run matching.py; run journal.py --entries 100000; \
+	run durable.py --postgres "$$dsn" --workers 1 --runs 500 --rounds 2; \
+	run waiting.py --postgres "$$dsn" --runs 10000
 
 clean: ## stop the servers and delete all that was installed, downloaded or written here
 	@! test -d .stack || scripts/stack wipe

@@ -9,14 +9,14 @@ from dataclasses import dataclass, field
 from datetime import datetime
 from typing import Any
 
+from soar.engine.awaited import Awaited
 from soar.engine.scribe import Data, Scribe
 from soar.errors import ExpressionError
 from soar.expr.compile import compile_expression
-from soar.library.index import checks
 from soar.model.alert import Alert, DeadLetter, Outcome, Record
 from soar.model.entry import Entry, EntryType
-from soar.model.playbook import Dedupe, DedupeMode, Playbook, Trigger
-from soar.model.run import Run, RunKind, RunState, StepRecord, StepState
+from soar.model.playbook import Dedupe, DedupeMode, Playbook
+from soar.model.run import Run, RunKind, RunState, StepState
 from soar.store import port
 
 _STRENGTH = (Outcome.MATCHED, Outcome.CORRELATED, Outcome.SUPPRESSED, Outcome.EXPIRED)
@@ -62,11 +62,11 @@ class _Batch:
     """What the batch adds to what the store knows, as it goes."""
 
     known: port.Known
+    awaited: Awaited
     coordinates: set[str] = field(default_factory=set)
     uids: dict[tuple[str, str], str] = field(default_factory=dict)
     contents: dict[tuple[str, str, str], str] = field(default_factory=dict)
     windows: dict[str, port.Window] = field(default_factory=dict)
-    ended_waits: set[tuple[str, str]] = field(default_factory=set)
     writes: list[port.Write] = field(default_factory=list)
     entries: list[Entry] = field(default_factory=list)
     admitted: list[Admitted] = field(default_factory=list)
@@ -87,7 +87,7 @@ class Admission:
 
         A record whose coordinates are known was consumed before: it has its outcome, nothing is added.
         """
-        batch = _Batch(known)
+        batch = _Batch(known, Awaited(known.waits))
         for item in consumed:
             coordinates = item.record.coordinates
             if coordinates in known.coordinates or coordinates in batch.coordinates:
@@ -209,11 +209,7 @@ class Admission:
 
     def _end_waits(self, batch: _Batch, candidate: Candidate) -> None:
         """Runs that wait for such an alert go on with it."""
-        for wait in batch.known.waits:
-            name = (wait.run_id, wait.path)
-            if name in batch.ended_waits or not _awaited(wait, candidate.document):
-                continue
-            batch.ended_waits.add(name)
+        for wait in batch.awaited.ended_by(candidate.document):
             alert = candidate.alert
             record = wait.model_copy(
                 update={
@@ -279,10 +275,6 @@ def _with(window: port.Window, *, count: int | None = None, run_id: str | None =
         count=window.count if count is None else count,
         run_id=run_id or window.run_id,
     )
-
-
-def _awaited(wait: StepRecord, document: Mapping[str, Any]) -> bool:
-    return all(check.held for check in checks(Trigger.model_validate(wait.data["trigger"]), document))
 
 
 def _strongest(matches: Sequence[port.AlertMatch]) -> Outcome:

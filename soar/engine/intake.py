@@ -10,6 +10,7 @@ from typing import Protocol
 import structlog
 
 from soar.engine.admission import Admission, Admitted, Candidate, Consumed, content_digest, window_key
+from soar.engine.awaited import keys_in
 from soar.engine.scribe import Scribe
 from soar.errors import StoreError, StoreUnavailableError
 from soar.library.index import TriggerIndex
@@ -123,5 +124,6 @@ class Intake:
             windows=frozenset(
                 window_key(playbook, c.document) for c in candidates for playbook in c.playbooks if playbook.dedupe
             ),
+            awaited=lambda fields: keys_in((c.document for c in candidates), fields),
             now=now,
         )

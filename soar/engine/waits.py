@@ -9,6 +9,7 @@ from typing import Any
 from pydantic import ValidationError
 
 from soar.engine.admission import run_created
+from soar.engine.awaited import key_of
 from soar.engine.context import Park, RunContext, Scope
 from soar.engine.programs import Programs
 from soar.engine.steps import end, fresh, hold, until, until_of, waiting
@@ -54,7 +55,9 @@ class Waits:
                 why = "wait for_alert: what match asks for is not there, or no text, number or boolean"
                 return await end(context, new, StepState.FAILED, code="wait", error=why)
             moment = now + (step.timeout or ALERT_WITHIN)
-            record = waiting(new, phase="alert", until=until(moment), trigger=trigger)
+            awaits = key_of(trigger, step.for_alert)
+            wanted = trigger.model_dump(mode="json", exclude_none=True)
+            record = waiting(new, phase="alert", until=until(moment), awaits=awaits, trigger=wanted)
         else:
             due = now + step.for_ if step.for_ is not None else _instant(step.until or "", scope)
             if due is None:
@@ -173,7 +176,7 @@ class Waits:
         raise Park(until_of(record))
 
 
-def _trigger(wanted: Trigger, scope: Scope) -> dict[str, Any] | None:
+def _trigger(wanted: Trigger, scope: Scope) -> Trigger | None:
     """What to wait for: what `match` names may come from this run, such as the same host. None where it cannot be.
 
     It is checked here, because intake will apply it to every alert.
@@ -182,7 +185,7 @@ def _trigger(wanted: Trigger, scope: Scope) -> dict[str, Any] | None:
     # Not the program's own cache: this value was made for the occasion.
     trigger["match"] = compile_template(trigger.get("match", {})).render(scope.names())
     try:
-        return Trigger.model_validate(trigger).model_dump(mode="json", exclude_none=True)
+        return Trigger.model_validate(trigger)
     except ValidationError:
         return None
 

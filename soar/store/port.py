@@ -7,7 +7,7 @@ commit) but never each other's failure.
 
 from __future__ import annotations
 
-from collections.abc import AsyncIterator, Callable, Collection, Mapping, Sequence
+from collections.abc import AsyncIterator, Callable, Collection, Iterable, Mapping, Sequence
 from dataclasses import dataclass, field
 from datetime import datetime
 from typing import Any, Protocol
@@ -249,6 +249,8 @@ class AdmissionKeys:
     uids_since: datetime
     windows: frozenset[str]
     now: datetime
+    awaited: Callable[[Iterable[str]], set[str]] = lambda _: set()
+    """Given the fields that open waits are kept under, the keys of the waits that these alerts may end."""
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -259,7 +261,7 @@ class Known:
     uids: Mapping[tuple[str, str], str]  # (source, uid) -> id of the first alert of that name
     repeats: Mapping[tuple[str, str, str], str]  # (source, uid, content) -> id of the first with that content too
     windows: Mapping[str, Window]
-    waits: Sequence[StepRecord] = ()  # open `wait: {for_alert: ...}` steps of unfinished runs; see `data["trigger"]`
+    waits: Sequence[StepRecord] = ()  # open `for_alert` steps of unfinished runs that one of the alerts may end
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)

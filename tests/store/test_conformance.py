@@ -1,6 +1,7 @@
 """What every store promises (soar/store/port.py), held against each that there is."""
 
 import asyncio
+from collections.abc import Iterable
 from dataclasses import replace
 from datetime import timedelta
 
@@ -515,6 +516,31 @@ async def test_known_tells_coordinates_names_contents_windows_and_open_waits(sto
     assert seen[0].repeats == {("s", "u", "c"): "alert-1"}
     assert seen[0].windows["w"].count == 3
     assert [(wait.run_id, wait.path) for wait in seen[0].waits] == [("run-2", "s")]
+
+
+async def test_an_admission_is_told_of_the_waits_under_the_keys_it_asks_for(store: Store) -> None:
+    """Of all others nothing is read, however many there are; a wait without a key is told to everybody."""
+    keys = {"run-1": "aa:01", "run-2": "aa:02", "run-3": "bb:01", "run-4": "", "run-5": None, "run-6": "aa:01"}
+    await begin(store, *keys)
+    for name, key in keys.items():
+        data = {"phase": "alert", "trigger": {"match": {"title": {"any_of": ['\x00 "awaits":"cc:01"']}}}}
+        await put(
+            store,
+            PutStep(record=a_step(name, StepState.WAITING, data=data if key is None else {**data, "awaits": key})),
+        )
+    over = a_step("run-6", StepState.SUCCEEDED, data={"awaits": "aa:01"})
+    await put(store, PutStep(record=over))
+    asked: list[set[str]] = []
+    seen: list[Known] = []
+
+    def awaited(fields: Iterable[str]) -> set[str]:
+        asked.append(set(fields))
+        return {"aa:01", "aa:03"}
+
+    admitted, fact = admission("k/0/1", "alert-1")
+    await store.admit(replace(admitted, awaited=awaited), lambda known: seen.append(known) or fact)
+    assert asked == [{"aa", "bb"}]
+    assert sorted(wait.run_id for wait in seen[0].waits) == ["run-1", "run-4", "run-5"]
 
 
 async def test_a_refused_admission_writes_nothing(store: Store) -> None:

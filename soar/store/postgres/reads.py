@@ -23,13 +23,15 @@ async def known(db: Db, keys: port.AdmissionKeys) -> port.Known:
     coordinates = await db.fetch(sql["known_coordinates"], digests) if digests else []
     names = columns(list(keys.uids))
     alerts = await db.fetch(sql["known_alerts"], *names, keys.uids_since) if names else []
+    awaited = keys.awaited([row["field"] for row in await db.fetch(sql["awaited_fields"])])
+    waits = await db.fetch(sql["awaiting"], array(["", *sorted(awaited)]))
     windows = await db.fetch(sql["known_windows"], array(keys.windows), keys.now) if keys.windows else []
     return port.Known(
         coordinates=frozenset(row["coordinates"] for row in coordinates),
         uids={(row["source"], row["uid"]): row["first_id"] for row in alerts},
         repeats={(row["source"], row["uid"], row["content"]): row["same_id"] for row in alerts if row["same_id"]},
         windows={row["key"]: window_of(row) for row in windows},
-        waits=[StepRecord.model_validate_json(row["record"]) for row in await db.fetch(sql["awaiting"])],
+        waits=[StepRecord.model_validate_json(row["record"]) for row in waits],
     )
 
 

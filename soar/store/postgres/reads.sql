@@ -22,8 +22,22 @@ LEFT JOIN LATERAL (
 -- name: known_windows
 SELECT key, started_at, until, count, run_id FROM windows WHERE key = ANY ($1::text[]) AND until > $2
 
+-- name: awaited_fields
+-- One step into the index for each field: from one key to the first beyond all keys of the same field.
+WITH RECURSIVE found AS (
+    SELECT min(awaited_key(record) COLLATE "C") AS key FROM steps WHERE awaits_alert AND awaited_key(record) COLLATE "C" >= '0'
+    UNION ALL
+    SELECT (
+        SELECT min(awaited_key(record) COLLATE "C") FROM steps
+        WHERE awaits_alert AND awaited_key(record) COLLATE "C" >= split_part(found.key, ':', 1) || ';'
+    ) FROM found WHERE found.key IS NOT NULL
+)
+SELECT split_part(key, ':', 1) AS field FROM found WHERE key IS NOT NULL
+
 -- name: awaiting
-WITH waits AS MATERIALIZED (SELECT run_id, record FROM steps WHERE awaits_alert)
+WITH waits AS MATERIALIZED (
+    SELECT run_id, record FROM steps WHERE awaits_alert AND awaited_key(record) COLLATE "C" = ANY ($1::text[])
+)
 SELECT record FROM waits JOIN runs ON runs.id = run_id
 WHERE runs.state IN ('ready', 'running', 'waiting') AND NOT cancel_requested
 

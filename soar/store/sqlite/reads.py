@@ -31,10 +31,13 @@ WHERE id IN (SELECT id FROM runs WHERE {_LEASABLE} ORDER BY priority DESC, id LI
 RETURNING *
 """  # noqa: S608 - constants only
 
-_AWAITING = """
+# The key that the engine gave a wait, "" where any alert may end it. Written as in the index, or that is not used.
+_KEY = "coalesce(json_extract(record, '$.data.awaits'), '')"
+_AWAITING = f"""
 SELECT record FROM steps JOIN runs ON runs.id = run_id
-WHERE awaits_alert = 1 AND runs.state IN ('ready', 'running', 'waiting') AND NOT cancel_requested
-"""
+WHERE awaits_alert = 1 AND {_KEY} = ? AND runs.state IN ('ready', 'running', 'waiting') AND NOT cancel_requested
+"""  # noqa: S608 - constants only
+_NEXT_KEY = f"SELECT min({_KEY}) FROM steps WHERE awaits_alert = 1 AND {_KEY} >= ?"  # noqa: S608 - constants only
 
 
 def any_ready(db: sqlite3.Connection) -> bool:
@@ -64,8 +67,22 @@ def known(db: sqlite3.Connection, keys: port.AdmissionKeys) -> port.Known:
         db.execute("SELECT * FROM windows WHERE key = ? AND until > ?", (key, now)).fetchone() for key in keys.windows
     )
     windows = {row["key"]: window_of(row) for row in rows if row is not None}
-    waits = [StepRecord.model_validate_json(row[0]) for row in db.execute(_AWAITING)]
+    waits = [
+        StepRecord.model_validate_json(row[0])
+        for key in ("", *sorted(keys.awaited(_awaited_fields(db))))
+        for row in db.execute(_AWAITING, (key,))
+    ]
     return port.Known(coordinates=frozenset(coordinates), uids=uids, repeats=repeats, windows=windows, waits=waits)
+
+
+def _awaited_fields(db: sqlite3.Connection) -> list[str]:
+    """The fields that waits are kept under, each found by one step into the index."""
+    fields: list[str] = []
+    beyond = "0"  # the first character that a field in hex can begin with
+    while (key := db.execute(_NEXT_KEY, (beyond,)).fetchone()[0]) is not None:
+        fields.append(key.partition(":")[0])
+        beyond = f"{fields[-1]};"  # the character after the colon: past all keys of this field
+    return fields
 
 
 def due(db: sqlite3.Connection, now: datetime, limit: int) -> list[Run]:

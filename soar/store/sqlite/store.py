@@ -26,7 +26,7 @@ from soar.store.sqlite.rows import run_of
 from soar.store.sqlite.tree import Appender
 from soar.store.sqlite.writes import apply, check_lease
 
-SCHEMA_VERSION = 2
+SCHEMA_VERSION = 5
 _PAGE = 1000
 
 P = ParamSpec("P")
@@ -353,7 +353,10 @@ def _migrate(db: sqlite3.Connection) -> None:
             f"the store has schema {version}, this soar knows {SCHEMA_VERSION}; run a newer soar, or restore a backup"
         )
     for number in range(version + 1, SCHEMA_VERSION + 1):
-        sql = resources.files(__package__).joinpath(f"{number:03}.sql").read_text()
+        file = resources.files(__package__).joinpath(f"{number:03}.sql")
+        if not file.is_file():  # not every number was used
+            continue
+        sql = file.read_text()
         try:
             db.executescript(f"BEGIN IMMEDIATE;\n{sql}\nPRAGMA user_version = {number};\nCOMMIT;")
         except sqlite3.Error:
