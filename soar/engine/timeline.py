@@ -243,6 +243,8 @@ def _waiting(fact: _Fact, _: _Seen) -> Line | None:
     data = fact.payload.get("data", {})
     if data.get("phase") in {"approval", "answer"}:
         return None  # the request to people said so
+    if data.get("phase") == "begun":
+        return fact.line(f"has until {moment(data['until'])}")
     return fact.line(f"waits for {awaited(data)}", Tone.WAIT)
 
 

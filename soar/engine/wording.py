@@ -22,6 +22,7 @@ _AWAITED = MappingProxyType(
         "retry": "another try",
         "verify": "its effect to be seen",
         "readback": "another look at whether it happened",
+        "begun": "what is within it",
         "happened": "a worker to go on with it",
     }
 )

@@ -90,9 +90,10 @@ class _Linter:
     def timeouts(self) -> None:
         """A timeout that nothing would keep is worse than none."""
         for step, path in self.walked:
-            if step.timeout is not None and not isinstance(step, ActionStep | AskStep | CallStep | WaitStep):
-                message = f"a {step.kind} step takes no timeout; give one to the steps in it that act or wait"
-                self.fail(message, (*path, "timeout"), key=True)
+            if step.timeout is not None and isinstance(step, SetStep | StopStep):
+                self.fail(f"a {step.kind} step takes no time, so no timeout; remove it", (*path, "timeout"), key=True)
+            elif step.timeout is not None and not step.timeout:
+                self.fail("in no time nothing is done; give 'timeout' more than 0s", (*path, "timeout"))
 
     def results(self) -> dict[str, frozenset[str]]:
         """The declared result fields of every action step with an id."""

@@ -18,7 +18,6 @@ class EntryType(StrEnum):
     ALERT_ADMITTED = "alert.admitted"
     RECORD_DEAD_LETTERED = "record.dead_lettered"
     RUN_CREATED = "run.created"
-    RUN_WOKEN = "run.woken"
     RUN_RECOVERED = "run.recovered"
     RUN_CANCEL_REQUESTED = "run.cancel_requested"
     RUN_PAUSED = "run.paused"

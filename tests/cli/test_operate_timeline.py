@@ -300,7 +300,7 @@ def test_an_undo_that_comes_with_the_outcome_does_not_repeat_the_step() -> None:
             fact(EntryType.RUN_CANCEL_REQUESTED, RUN, payload={"reason": "x"}, actor="person:bob"),
             ": bob asks for the run's end: x",
         ),
-        (fact(EntryType.RUN_WOKEN, RUN, {"by": "timer"}), 'run-1: run.woken by="timer"'),
+        (fact(EntryType.POLICY_LOADED, RUN, {"engine": "opa"}), 'run-1: policy.loaded engine="opa"'),
     ],
 )
 def test_every_kind_of_step_has_its_words(row: EntryRow, line: str) -> None:
