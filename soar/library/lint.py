@@ -17,6 +17,7 @@ from soar.library.scope import Scope
 from soar.located import Located, Path_, did_you_mean
 from soar.model.alert import Alert, Severity
 from soar.model.catalogue import Catalogue, Offer
+from soar.model.duration import format_duration
 from soar.model.playbook import (
     ActionStep,
     AskStep,
@@ -254,6 +255,12 @@ class _Linter:
             if other is not None:
                 self.params(other, second.with_ or step.with_, (*path, role), inherited=not second.with_)
             self.template(second.with_, (*path, role, "with"), scope)
+        asked = step.approval
+        if asked is not None and asked.escalate is not None and asked.escalate.after >= asked.expires:
+            late = (
+                f"the request ends after {format_duration(asked.expires)}, before it would escalate; make 'after' less"
+            )
+            self.fail(late, (*path, "approval", "escalate", "after"))
         if step.verify is not None:
             self.expression(step.verify.until, (*path, "verify", "until"), replace(scope, roots=("result",)))
 

@@ -31,6 +31,7 @@ class EntryType(StrEnum):
     POLICY_DECIDED = "policy.decided"
     APPROVAL_REQUESTED = "approval.requested"
     APPROVAL_VOTED = "approval.voted"
+    APPROVAL_ESCALATED = "approval.escalated"
     APPROVAL_CLOSED = "approval.closed"
     APPROVAL_CONSUMED = "approval.consumed"
     ACTION_INTENT = "action.intent"

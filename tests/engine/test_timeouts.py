@@ -165,7 +165,7 @@ async def test_consent_given_in_time_is_not_used_after_it(house: House) -> None:
 async def test_a_sub_run_within_is_cancelled_with_the_steps_end(either_house: House) -> None:
     house = either_house
     house.called(f"steps:\n  - {LONG}\n  - {say('never')}\n", "inner")
-    run = await go(house, timed("parallel: [{id: sub, call: inner}]") + AFTER)
+    await go(house, timed("parallel: [{id: sub, call: inner}]") + AFTER)
     await house.pass_time(HOUR + 1)
     child = await house.the_run("inner")
     assert child.state is RunState.CANCELLED
