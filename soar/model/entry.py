@@ -40,6 +40,8 @@ class EntryType(StrEnum):
     JOURNAL_CONTINUED = "journal.continued"
     JOURNAL_KEY_ROTATED = "journal.key_rotated"
     PAYLOAD_ERASED = "payload.erased"
+    SUPPRESSION_ADDED = "suppression.added"
+    SUPPRESSION_ENDED = "suppression.ended"
     HALT_SET = "halt.set"
     HALT_CLEARED = "halt.cleared"
 
