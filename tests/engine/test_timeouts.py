@@ -1,16 +1,19 @@
 """A step's time bounds the whole of it, over sleep and restarts, and what is within it ends with it."""
 
 import asyncio
+from collections.abc import Sequence
 from datetime import timedelta
 
 import pytest
 
-from soar.errors import StateConflictError
+from soar.errors import StateConflictError, StoreUnavailableError
 from soar.lab import Fault, Mode
 from soar.model.approval import ApprovalState
 from soar.model.run import Run, RunKind, RunState, StepState
+from soar.store.port import Fact, MoveAttempt
 
 from .house import House, ask
+from .test_worker import start as watched
 
 HOUR = 3600
 
@@ -205,6 +208,32 @@ async def test_what_was_sent_without_an_answer_is_not_forgotten(house: House, ha
     assert said(house) == ["hello", "false timeout"]
     assert (await house.step(run, "it.0.0")).state is (StepState.SUCCEEDED if happened else StepState.FAILED)
     assert (await house.step(run, "it")).error_code == "timeout"
+
+
+@pytest.mark.parametrize(("act", "read"), [(say("hello"), False), (FIRST, True)])
+async def test_a_worker_that_died_under_a_call_leaves_a_doubt_unless_it_only_read(
+    house: House, act: str, read: bool
+) -> None:
+    around = await watched(house, timed(f"if: alert.title\n    then: [{act}, {say('never')}]") + AFTER)
+
+    async def lost(facts: Sequence[Fact]) -> None:
+        if any(isinstance(write, MoveAttempt) for fact in facts for write in fact.writes):
+            raise StoreUnavailableError("the worker is gone")
+
+    around.before = lost
+    admitted = await house.admit()
+    await house.until_sent()
+    await asyncio.sleep(0.2)
+    around.before = None
+    await house.pass_time(HOUR + 1)
+    run = await house.run(admitted.run_ids[0])
+    assert len([s for s in said(house) if s == "hello"]) + len(house.sent("GET")) >= 1
+    if not read:
+        assert run.state is RunState.NEEDS_REVIEW
+        await house.control().resolve(run.id, happened=True, reason="I looked")
+        await house.rest()
+    assert (await house.run(run.id)).state is RunState.SUCCEEDED
+    assert said(house) == (["false timeout"] if read else ["hello", "false timeout"])
 
 
 async def test_what_a_person_says_has_happened_is_still_taken_back_in_its_time(house: House) -> None:
