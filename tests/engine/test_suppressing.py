@@ -108,12 +108,13 @@ async def test_a_person_ends_it_early_and_only_once(busy: House) -> None:
 
 
 async def test_what_is_held_back_opens_no_dedupe_window(house: House) -> None:
-    """Else the first alert after a maintenance would be suppressed once more, by one that nobody answered."""
-    house.playbook(f"dedupe: {{key: title, within: 5h, mode: first}}\n{SAY}")
+    """Else what nobody answered would count for what comes after a maintenance."""
+    house.playbook(f"dedupe: {{key: title, within: 5h, mode: {{threshold: {{count: 2}}}}}}\n{SAY}")
     await house.start()
     held = await hold(house, {"title": "noise"})
     assert (await admit(house, title="noise")).outcome is Outcome.SUPPRESSED
     await suppressor(house).end(held.id, reason="done")
+    assert (await admit(house, title="noise")).outcome is Outcome.SUPPRESSED
     assert (await admit(house, title="noise")).outcome is Outcome.MATCHED
 
 
