@@ -7,23 +7,27 @@ been sent by then still gets its outcome, or a person must say.
 
 from __future__ import annotations
 
-from datetime import datetime
+from collections.abc import Iterable
+from datetime import datetime, timedelta
 
-from soar.engine.context import RunContext, Undetermined
+from soar.engine.context import Park, RunContext, Undetermined
 from soar.engine.skip import asked_no_more
 from soar.engine.steps import end, fresh, moved, until, waiting
 from soar.model.action import Attempt, AttemptState, Effect
 from soar.model.duration import format_duration
-from soar.model.entry import Entry
+from soar.model.entry import Entry, EntryType
 from soar.model.playbook import BaseStep
-from soar.model.run import StepRecord, StepState
-from soar.store.port import PutStep, Store, Write
+from soar.model.run import Run, RunState, StepRecord, StepState
+from soar.store.port import PutStep, SetPaused, Store, Write
 
 TIMEOUT = "timeout"
 """The code of a step whose time was over."""
 
 BEGUN = "begun"
 """The phase of a step of which nothing is known but since when its time runs."""
+
+REVIEW_PAUSE = timedelta(seconds=5)
+"""Between looks whether a person has said what became of a sub-run."""
 
 _IN_DOUBT = frozenset({AttemptState.INTENDED, AttemptState.UNKNOWN})
 
@@ -48,11 +52,13 @@ async def time_out(context: RunContext, store: Store, step: BaseStep, path: str)
     """End a step whose time is over, and all that is open within it, in one fact; returns its record.
 
     Who was asked is asked no more, sub-runs are cancelled, what was queued is not tried. Raises Undetermined first
-    where something within was sent whose outcome is not known: once a person has said, the step ends all the same.
+    where something within was sent whose outcome is not known, and Park where that is so in a sub-run: once a person
+    has said, the step ends all the same.
     """
     assert step.timeout is not None
     own = context.records[path]
     await _face_doubts(context, path)
+    await _wait_for_reviews(context, store, path)
     why = f"{path} was not done within {format_duration(step.timeout)}"
     writes: list[Write] = []
     entries: list[Entry] = []
@@ -127,6 +133,31 @@ async def _face_doubts(context: RunContext, path: str) -> None:
             context.know(attempt)
     if doubts:
         raise Undetermined(doubts[0].path, doubts[0].error or "its outcome is not known")
+
+
+async def _wait_for_reviews(context: RunContext, store: Store, path: str) -> None:
+    """A sub-run of which a person must say what happened is held until they do, not cancelled; raises Park for it."""
+    reviewed = await _in_review(store, _within(context, path))
+    held = [run for run in reviewed if not run.paused]
+    if held:
+        payload = {"reason": f"step {path} of run {context.run.id} ran out of time; it ends once somebody has said"}
+        told = [context.scribe.entry(EntryType.RUN_PAUSED, run.id, run_id=run.id, payload=payload) for run in held]
+        await context.save(*(SetPaused(run_id=run.id, paused=True) for run in held), entries=tuple(told))
+    if reviewed:
+        raise Park(context.now() + REVIEW_PAUSE)
+
+
+async def _in_review(store: Store, records: Iterable[StepRecord]) -> list[Run]:
+    """The runs that these steps have called, and those have called, that need review."""
+    found: list[Run] = []
+    for record in records:
+        name = record.data.get("run_id") if record.state is StepState.WAITING else None
+        run = await store.run(name) if name else None
+        if run is not None and run.state is RunState.NEEDS_REVIEW:
+            found.append(run)
+        elif run is not None and not run.final:
+            found += await _in_review(store, (await store.steps(run.id)).values())
+    return found
 
 
 def _unknown(context: RunContext, attempt: Attempt, record: StepRecord | None, why: str) -> StepRecord:

@@ -236,6 +236,24 @@ async def test_a_worker_that_died_under_a_call_leaves_a_doubt_unless_it_only_rea
     assert said(house) == (["false timeout"] if read else ["hello", "false timeout"])
 
 
+async def test_what_a_sub_run_sent_without_an_answer_is_not_forgotten(either_house: House) -> None:
+    """It is not cancelled before a person has said, and does nothing more then, however deep it is."""
+    house = either_house
+    house.called(f"steps: [{say('hello')}, {say('never')}]\n", "innermost")
+    house.called(f"steps: [{{call: innermost}}, {say('never')}]\n", "inner")
+    house.lab.faults.put("chat", Fault(mode=Mode.DROP_AFTER, times=1))
+    run = await go(house, timed("parallel: [{id: sub, call: inner}]") + AFTER)
+    await house.pass_time(HOUR + 1)
+    child = await house.the_run("innermost")
+    assert (child.state, child.paused) == (RunState.NEEDS_REVIEW, True)
+    assert (await house.run(run.id)).state is RunState.WAITING
+    await house.control().resolve(child.id, happened=True, reason="I looked")
+    await house.pass_time(6)
+    assert (await house.run(run.id)).state is RunState.SUCCEEDED
+    assert {(await house.the_run(name)).state for name in ("inner", "innermost")} == {RunState.CANCELLED}
+    assert said(house) == ["hello", "false timeout"]
+
+
 async def test_what_a_person_says_has_happened_is_still_taken_back_in_its_time(house: House) -> None:
     act = "{use: host.isolate, with: {host: ws-1}, undo: {use: host.release, after: 8h}}"
     house.lab.faults.put("edr", Fault(mode=Mode.DROP_AFTER))
