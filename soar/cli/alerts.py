@@ -112,7 +112,8 @@ def _print(row: AlertRow, alert: Alert | None, runs: Sequence[Run]) -> None:
     states = {each.id: each.state for each in runs}
     for match in row.matches:
         where = f", run {match.run_id} {states.get(match.run_id, '')}" if match.run_id else ""
-        fact("playbook", f"{match.playbook_id}: {match.outcome}{where}")
+        by = f" by {match.suppression}" if match.suppression else ""
+        fact("playbook", f"{match.playbook_id}: {match.outcome}{by}{where}")
     for each in runs:
         if each.parent_run_id:
             fact(f"{each.kind} run", f"{each.id}: {each.state}, of run {each.parent_run_id}")

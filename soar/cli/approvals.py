@@ -27,7 +27,7 @@ from soar.cli.base import (
 from soar.cli.find import find_approval, subject
 from soar.cli.show import fact, heading, short_id, title, visible, when
 from soar.cli.stored import Stored, stored
-from soar.engine.wording import brief, clip, missing, moment, quorums
+from soar.engine.wording import brief, clip, escalation, missing, moment, quorums
 from soar.errors import InputError, JournalError, StateConflictError
 from soar.model.approval import Approval, ApprovalState
 from soar.model.entry import EntryType
@@ -310,6 +310,8 @@ def _print_targets(targets: Sequence[dict[str, Any]]) -> None:
 def _print_people(approval: Approval) -> None:
     needed = approval.requirement
     fact("must agree", quorums([each.model_dump() for each in needed.groups]))
+    if needed.stand_in is not None and approval.escalates_at is not None:
+        fact("escalates", f"at {moment(approval.escalates_at)}: {escalation(needed.stand_in.model_dump(mode='json'))}")
     if needed.exclude:
         fact("may not", ", ".join(needed.exclude))
     for vote in approval.votes:

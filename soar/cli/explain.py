@@ -14,6 +14,7 @@ import typer
 from soar.cli.base import ConfigOption, JsonOption, LimitOption, out, print_json, run, service, text
 from soar.cli.find import find_alert
 from soar.cli.show import fact, heading
+from soar.cli.suppress import told
 from soar.engine.wording import brief
 from soar.errors import NotFoundError
 from soar.expr.compile import compile_expression
@@ -50,6 +51,7 @@ class Verdict:
     state: RunState | None
     checks: tuple[Check, ...]
     gathering: tuple[str, ...]
+    held_back: str | None = None  # by which suppression, whose, until when
     note: str | None = None
 
     @property
@@ -136,6 +138,7 @@ async def _verdict(opened: Service, playbook: Playbook, row: AlertRow, document:
         state=found.state if found else None,
         checks=tuple(checks),
         gathering=tuple(gathering(playbook)),
+        held_back=await _held_back(opened, match),
         note=_changed(match, checks, row.outcome),
     )
 
@@ -149,8 +152,17 @@ async def _gone(opened: Service, match: AlertMatch) -> Verdict:
         state=found.state if found else None,
         checks=(),
         gathering=(),
+        held_back=await _held_back(opened, match),
         note="it is no longer loaded",
     )
+
+
+async def _held_back(opened: Service, match: AlertMatch | None) -> str | None:
+    """The suppression that held the alert back from a playbook, in words."""
+    if match is None or match.suppression is None:
+        return None
+    found = next((each for each in await opened.store.suppressions() if each.id == match.suppression), None)
+    return f"{match.suppression}, which is over; its entry in the journal says why" if found is None else told(found)
 
 
 def _read(check: Check, document: Mapping[str, Any]) -> Check:
@@ -198,6 +210,7 @@ async def _repeat_of(opened: Service, alert_id: str) -> str | None:
 
 def _print(verdict: Verdict) -> None:
     outcome = _OUTCOMES.get(verdict.outcome, str(verdict.outcome)) if verdict.outcome else "no answer"
+    outcome = f"suppressed by {verdict.held_back}" if verdict.held_back else outcome
     where = f", run {verdict.run} {verdict.state or ''}" if verdict.run else ""
     colour = "green" if verdict.outcome is Outcome.MATCHED else "yellow" if verdict.outcome else "default"
     words = text(f"{outcome}{where}")

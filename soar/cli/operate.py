@@ -8,7 +8,7 @@ from pathlib import Path
 
 import typer
 
-from soar.cli import alerts, approvals, deadletters, runs, steer
+from soar.cli import alerts, approvals, deadletters, runs, steer, suppress
 from soar.cli.base import AsOption, ConfigOption, JsonOption, ReasonOption, out, print_json, run
 from soar.cli.explain import explain
 from soar.cli.show import fact
@@ -25,6 +25,7 @@ def add_to(app: typer.Typer) -> None:
     steer.add_to(runs.app)
     app.add_typer(runs.app, name="runs")
     app.add_typer(approvals.app, name="approvals")
+    app.add_typer(suppress.app, name="suppress")
     app.command()(explain)
     app.add_typer(deadletters.app, name="deadletters")
     app.command()(halt)

@@ -11,6 +11,7 @@ from soar.cli.base import settings
 from soar.engine.approvals import ApprovalDesk, People
 from soar.engine.control import Control
 from soar.engine.scribe import Scribe
+from soar.engine.suppressing import Suppressor
 from soar.model.approval import Person
 from soar.model.clock import SystemClock, UlidSource
 from soar.service import person_of
@@ -35,6 +36,10 @@ class Stored:
         """Where people's decisions are taken."""
         people = [Person(name=each.name, groups=each.groups) for each in self.loaded.settings.people]
         return ApprovalDesk(store=self.store, scribe=self.scribe, people=People(people))
+
+    def suppressor(self, person: str) -> Suppressor:
+        """What this person may hold back."""
+        return Suppressor(store=self.store, scribe=self.scribe, person=person)
 
     def control(self, person: str) -> Control:
         """What this person may do to runs."""

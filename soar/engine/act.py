@@ -17,6 +17,7 @@ from soar.engine.approvals import People
 from soar.engine.context import Park, RunContext, Scope, Undetermined
 from soar.engine.control import HALT
 from soar.engine.doubt import LOOKS, settle, undetermined
+from soar.engine.escalation import wait_for_people
 from soar.engine.question import Questions
 from soar.engine.request import Connectors, build_request, request_for
 from soar.engine.send import HALT_PAUSE, Allowed, Sender, complete
@@ -122,7 +123,7 @@ class Actor:
     ) -> StepRecord:
         approval = await self._approval_of(record)
         if approval is not None and approval.state is ApprovalState.PENDING:
-            raise Park
+            raise await wait_for_people(context, record, approval)
         if approval is not None and approval.state in _OVER:
             code = f"approval_{approval.state.value}"
             return await end(context, record, StepState.DENIED, code=code, error=_words(approval))
@@ -195,7 +196,7 @@ class Actor:
         usable = approval.state in {ApprovalState.GRANTED, ApprovalState.CONSUMED}
         in_time = approval.execute_by is not None and context.now() < approval.execute_by
         bound = approvals.still_bound(approval, request=asked.request, playbook=playbook, revision=decision.revision)
-        if usable and bound and in_time and not needed.unmet(asked.votes):
+        if usable and bound and in_time and not needed.unmet(asked.votes, approval.requested_at):
             return approval
         entries: tuple[Entry, ...] = (decided,)
         writes: tuple[Write, ...] = ()
@@ -232,6 +233,7 @@ class Actor:
             playbook=context.program.playbook,
             revision=decision.revision,
             needed=needed,
+            latest=asked.doing.scope.until,
         )
         told = context.entry(
             EntryType.APPROVAL_REQUESTED,
@@ -246,7 +248,7 @@ class Actor:
             record=waiting(asked.record, phase="approval", approval_id=request.id),
         )
         log.info("approval.requested", run=context.run.id, approval=request.id, action=asked.request.action)
-        return Park()
+        return Park(request.escalates_at)
 
     async def _verify(self, context: RunContext, step: ActionStep, *, record: StepRecord, scope: Scope) -> StepRecord:
         """Read back until the effect is there: an HTTP 200 is not proof. Each look is an action of its own."""

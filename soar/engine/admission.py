@@ -11,12 +11,14 @@ from typing import Any
 
 from soar.engine.awaited import Awaited
 from soar.engine.scribe import Data, Scribe
+from soar.engine.suppressing import holding_back
 from soar.errors import ExpressionError
 from soar.expr.compile import compile_expression
 from soar.model.alert import Alert, DeadLetter, Outcome, Record
 from soar.model.entry import Entry, EntryType
 from soar.model.playbook import Dedupe, DedupeMode, Playbook
 from soar.model.run import Run, RunKind, RunState, StepState
+from soar.model.suppression import Suppression
 from soar.store import port
 
 _STRENGTH = (Outcome.MATCHED, Outcome.CORRELATED, Outcome.SUPPRESSED, Outcome.EXPIRED)
@@ -123,17 +125,22 @@ class Admission:
         if repeat is None:
             batch.uids.setdefault(uid, alert.id)
             batch.contents[content] = alert.id
-            matches = [self._match(batch, candidate, playbook) for playbook in candidate.playbooks]
-            self._end_waits(batch, candidate)
+            suppressed = holding_back(batch.known.suppressions, candidate.document, self._now)
+            matches = [self._match(batch, candidate, playbook, suppressed) for playbook in candidate.playbooks]
+            if all(each.playbooks for each in suppressed):  # what is held back from all ends no run's wait either
+                self._end_waits(batch, candidate)
         outcome = Outcome.DUPLICATE if repeat else _strongest(matches)
         relation = {"repeat_of": repeat} if repeat else {"conflicts_with": namesake} if namesake else {}
+        held = next((match.suppression for match in matches if match.suppression), None)
+        if held is not None:
+            relation = {**relation, "suppressed_by": held}
         entry = self._scribe.entry(
             EntryType.ALERT_ADMITTED,
             alert.id,
             payload={
                 "alert": dict(candidate.document),
                 "coordinates": coordinates,
-                "matches": [[m.playbook_id, m.outcome.value, m.run_id] for m in matches],
+                "matches": [match.as_row() for match in matches],
             },
             data={
                 "outcome": outcome.value,
@@ -156,11 +163,16 @@ class Admission:
         runs = tuple(m.run_id for m in matches if m.run_id and m.outcome is Outcome.MATCHED)
         batch.admitted.append(Admitted(coordinates=coordinates, outcome=outcome, alert_id=alert.id, run_ids=runs))
 
-    def _match(self, batch: _Batch, candidate: Candidate, playbook: Playbook) -> port.AlertMatch:
+    def _match(
+        self, batch: _Batch, candidate: Candidate, playbook: Playbook, suppressed: Sequence[Suppression]
+    ) -> port.AlertMatch:
         outcome, window = Outcome.MATCHED, None
         max_age = playbook.on.max_age if playbook.on else None
         if max_age is not None and candidate.alert.time + max_age < self._now:
             return port.AlertMatch(playbook_id=playbook.id, outcome=Outcome.EXPIRED)
+        held = next((each.id for each in suppressed if each.covers(playbook.id)), None)
+        if held is not None:  # before its dedupe window, which it neither opens nor fills
+            return port.AlertMatch(playbook_id=playbook.id, outcome=Outcome.SUPPRESSED, suppression=held)
         if playbook.dedupe is not None:
             outcome, window = self._in_window(batch, playbook, playbook.dedupe, candidate.document)
         run_id = window.run_id if window else None

@@ -11,7 +11,7 @@ from types import MappingProxyType
 from soar.engine.scribe import Scribe
 from soar.errors import InputError, NotAllowedError, NotFoundError, StateConflictError
 from soar.model.action import ActionRequest
-from soar.model.approval import Approval, ApprovalState, Person, Requirement, Vote
+from soar.model.approval import Approval, ApprovalState, Person, Requirement, StandIn, Vote
 from soar.model.base import to_rfc3339
 from soar.model.decision import ApprovalObligation, GroupQuorum
 from soar.model.entry import Entry, EntryType
@@ -39,11 +39,8 @@ def requirement(
     *, obligations: Sequence[ApprovalObligation], step: ActionStep, playbook: Playbook, requester: str | None
 ) -> Requirement:
     """What policy and playbook together ask for: every group, the larger number, the shorter time."""
-    quorums: dict[str, int] = {}
-    groups = [quorum for obligation in obligations for quorum in obligation.groups]
-    groups += step.approval.groups if step.approval else ()
-    for quorum in groups:
-        quorums[quorum.group] = max(quorum.min, quorums.get(quorum.group, 0))
+    demanded = _larger([quorum for obligation in obligations for quorum in obligation.groups], {})
+    quorums = _larger(step.approval.groups if step.approval else (), demanded)
     names = {"requester": requester, "playbook_author": playbook.author}
     # Policy may lift the exclusion; where only the playbook asks, its author cannot.
     excluded: set[str] = {word for obligation in obligations for word in obligation.exclude}
@@ -53,6 +50,7 @@ def requirement(
     execution = [o.execution_ttl for o in obligations if o.execution_ttl]
     return Requirement(
         groups=tuple(GroupQuorum(group=group, min=count) for group, count in sorted(quorums.items())),
+        stand_in=_stand_in(step, demanded, quorums),
         exclude=tuple(sorted(name for word, name in names.items() if word in excluded and name)),
         reason_required=any(o.reason_required for o in obligations)
         or bool(step.approval and step.approval.reason_required),
@@ -61,12 +59,35 @@ def requirement(
     )
 
 
+def _larger(groups: Sequence[GroupQuorum], than: Mapping[str, int]) -> dict[str, int]:
+    quorums = dict(than)
+    for quorum in groups:
+        quorums[quorum.group] = max(quorum.min, quorums.get(quorum.group, 0))
+    return quorums
+
+
+def _stand_in(step: ActionStep, demanded: Mapping[str, int], quorums: Mapping[str, int]) -> StandIn | None:
+    """Who may stand in, as the playbook says; only in seats that policy does not ask for."""
+    escalate = step.approval.escalate if step.approval else None
+    if escalate is None:
+        return None
+    free = {group: count - demanded.get(group, 0) for group, count in sorted(quorums.items())}
+    seats = tuple(GroupQuorum(group=group, min=count) for group, count in free.items() if count)
+    return StandIn(group=escalate.to, after=escalate.after, seats=seats)
+
+
 def request_approval(
-    *, scribe: Scribe, request: ActionRequest, playbook: Playbook, revision: str, needed: Requirement
+    *,
+    scribe: Scribe,
+    request: ActionRequest,
+    playbook: Playbook,
+    revision: str,
+    needed: Requirement,
+    latest: datetime | None = None,
 ) -> Approval:
-    """A new request for people about this very action."""
+    """A new request for people about this very action; `latest` is when the step that it is for ends."""
     now = scribe.clock.now()
-    decide_by = now + needed.ttl
+    decide_by = min(now + needed.ttl, latest or now + needed.ttl)
     bound = binding(
         request=request, playbook=playbook, revision=revision, nonce=secrets.token_hex(16), decide_by=decide_by
     )
@@ -239,6 +260,9 @@ def _check_vote(approval: Approval, *, who: Person, digest: str, reason: str | N
             f"approval {approval.id} is about digest {approval.digest[:12]}, not {digest[:12]}; look at it again"
         )
     asked = {quorum.group for quorum in approval.requirement.groups}
+    stand_in, escalates_at = approval.requirement.stand_in, approval.escalates_at
+    if stand_in is not None and stand_in.seats and escalates_at is not None and now >= escalates_at:
+        asked.add(stand_in.group)
     if not asked & set(who.groups):
         raise NotAllowedError(f"{who.name} is in none of the groups that are asked: {', '.join(sorted(asked))}")
     if who.name in approval.requirement.exclude:
@@ -277,7 +301,8 @@ def _after(approval: Approval, vote: Vote) -> Approval:
     votes = (*approval.votes, vote)
     if vote.decision != "grant":
         return approval.model_copy(update={"votes": votes, "state": ApprovalState.DENIED})
-    if approval.requirement.unmet(votes):
-        return approval.model_copy(update={"votes": votes})
+    voted = approval.model_copy(update={"votes": votes})
+    if voted.unmet:
+        return voted
     execute_by = vote.at + approval.requirement.execution_ttl
     return approval.model_copy(update={"votes": votes, "state": ApprovalState.GRANTED, "execute_by": execute_by})

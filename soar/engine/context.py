@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Mapping
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from datetime import datetime
 from typing import Any
 
@@ -59,6 +59,8 @@ class Scope:
     vars: dict[str, Any]
     steps: dict[str, Any] = field(default_factory=dict)
     item: Any = None
+    until: datetime | None = None  # nothing that acts or waits begins here after this instant
+    closed: str | None = None  # the step whose deadline has ended all that is recorded here; nothing begins any more
 
     def names(self) -> dict[str, Any]:
         """The context of an expression."""
@@ -67,7 +69,12 @@ class Scope:
     def branch(self, item: Any = None) -> Scope:
         """A scope that sees what this one saw so far, and keeps what it adds to itself."""
         inner = self.item if item is None else item
-        return Scope(self.alert, self.run, dict(self.vars), dict(self.steps), inner)
+        return replace(self, vars=dict(self.vars), steps=dict(self.steps), item=inner)
+
+    def adopt(self, inner: Scope) -> None:
+        """Take over what the one branch of this scope found."""
+        self.steps.update(inner.steps)
+        self.vars.update(inner.vars)
 
     def learn(self, record: StepRecord) -> None:
         """Let later steps see `steps.<id>`."""
@@ -128,9 +135,12 @@ class RunContext:
         tries = self.attempts.setdefault(attempt.path, [])
         tries[attempt.number - 1 :] = [attempt]
 
-    def note(self, record: StepRecord) -> None:
-        """Remember a result that replay would find again by itself; it is written with the next fact, once."""
-        if record.path not in self.records:
+    def note(self, record: StepRecord, *, over: StepRecord | None = None) -> None:
+        """Remember a result that replay would find again by itself; it is written with the next fact, once.
+
+        What is known of the step already stays, but for the record `over`.
+        """
+        if self.records.get(record.path) is over:
             self.later(entries=(self.step_entry(record),), record=record)
 
     def later(self, *writes: Write, entries: tuple[Entry, ...] = (), record: StepRecord) -> None:

@@ -133,7 +133,7 @@ class Control:
         record = skippable(run, steps, path)
         forget = forgotten(steps, [path]) if run.state in _REOPENABLE else ()
         skipped = skipped_by_person(record, now=self._scribe.clock.now(), reason=reason)
-        writes, entries = await asked_no_more(self._store, self._scribe, record)
+        writes, entries = await asked_no_more(self._store, self._scribe, record, because="was skipped")
         # The run must still rest where we saw it: no worker has the step in hand.
         writes = [ReopenRun(run_id=run.id, expect=run.state, forget=forget), PutStep(record=skipped), *writes]
         data: Data = {"kind": record.kind, "was": record.state.value}

@@ -8,14 +8,17 @@ compute are computed again: they see nothing but recorded values, so they find t
 from __future__ import annotations
 
 import asyncio
+import contextlib
 import json
 from collections.abc import Awaitable, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from datetime import datetime
 from typing import Any
 
 from soar.engine.act import Actor
 from soar.engine.context import Park, RunContext, Scope, StepFailed, Stopped, Undetermined
+from soar.engine.deadlines import BEGUN, begin, closed_by, time_out
+from soar.engine.steps import HAPPENED
 from soar.engine.waits import Waits
 from soar.errors import ExpressionError
 from soar.expr.compile import compile_expression, truthy
@@ -34,6 +37,12 @@ from soar.model.playbook import (
     WaitStep,
 )
 from soar.model.run import StepRecord, StepState
+from soar.store.port import Store
+
+MAX_STEPS = 10_000
+"""So many steps one run may take, loops included: beyond that it ends, because nobody meant that."""
+
+_Acting = ActionStep | WaitStep | AskStep | CallStep
 
 
 @dataclass(frozen=True)
@@ -42,6 +51,7 @@ class Interpreter:
 
     actor: Actor
     waits: Waits
+    store: Store
 
     async def advance(self, context: RunContext, scope: Scope) -> dict[str, Any]:
         """Go on as far as possible; returns the run's outputs at the end of the playbook.
@@ -85,25 +95,63 @@ class Interpreter:
 
     async def _record_of(self, context: RunContext, step: Step, path: str, scope: Scope) -> StepRecord:
         known = context.records.get(path)
-        if isinstance(step, ActionStep | WaitStep | AskStep | CallStep) and known and _ended(known):
+        if isinstance(step, _Acting) and known and _ended(known) and not _cut_off(known, scope):
             return known
+        if known is None and len(context.records) >= MAX_STEPS:
+            raise Stopped(succeeded=False, message=f"{path}: more than {MAX_STEPS} steps in one run; see its loops")
         try:
             if not isinstance(step, IfStep) and step.if_ is not None and not _true(step.if_, scope):
                 return _computed(context, step, path, StepState.SKIPPED)
-            return await self._do(context, step, path, scope)
+            if step.timeout is None:
+                return await self._do(context, step, path, scope)
+            return await self._in_time(context, step, path, scope)
         except ExpressionError as failure:
             return _computed(context, step, path, StepState.FAILED, code=failure.code, error=str(failure))
 
-    async def _do(self, context: RunContext, step: Step, path: str, scope: Scope) -> StepRecord:  # noqa: PLR0911
+    async def _in_time(self, context: RunContext, step: Step, path: str, scope: Scope) -> StepRecord:
+        """A step that may take its `timeout` and no longer.
+
+        It times out where something is left to do at its deadline; what was complete by then stays complete,
+        however late that is seen. Replay takes the end from the step's row, never from the clock.
+        """
+        known = context.records.get(path)
+        if scope.closed is not None or (known is not None and _ended(known)):
+            return await self._replayed(context, step, path, scope)
+        deadline = begin(context, step, path)
+        inner = replace(scope.branch(), until=_earliest([deadline, scope.until]))
+        try:
+            record = await self._do(context, step, path, inner)
+        except Park as park:
+            if context.now() < deadline:
+                raise Park(_earliest([park.wake_at, deadline])) from None
+            await time_out(context, self.store, step, path)
+            return await self._replayed(context, step, path, scope)
+        except StepFailed as failed:
+            _end_block(context, path, _failed_within(context, step, path, failed.record))
+            scope.adopt(inner)
+            raise
+        except ExpressionError as failure:
+            record = _computed(context, step, path, StepState.FAILED, code=failure.code, error=str(failure))
+        _end_block(context, path, record)
+        scope.adopt(inner)
+        return record
+
+    async def _replayed(self, context: RunContext, step: Step, path: str, scope: Scope) -> StepRecord:
+        """A block that has ended, or lies within one that its deadline ended; what was found until then is seen."""
+        known = context.records.get(path)
+        if known is None or closed_by(known) != path:
+            return await self._do(context, step, path, scope)
+        if not isinstance(step, _Acting):
+            inner = replace(scope.branch(), closed=path)
+            with contextlib.suppress(Park, StepFailed, Stopped, ExpressionError):
+                await self._do(context, step, path, inner)
+            scope.adopt(inner)
+        return known
+
+    async def _do(self, context: RunContext, step: Step, path: str, scope: Scope) -> StepRecord:
         match step:
-            case ActionStep():
-                return await self.actor.perform(context, step, path=path, scope=scope)
-            case WaitStep():
-                return await self.waits.wait(context, step, path=path, scope=scope)
-            case AskStep():
-                return await self.waits.ask(context, step, path=path, scope=scope)
-            case CallStep():
-                return await self.waits.call(context, step, path=path, scope=scope)
+            case ActionStep() | WaitStep() | AskStep() | CallStep():
+                return await self._act(context, step, path, scope)
             case SetStep():
                 values = context.program.render(step.set, scope.names())
                 scope.vars.update(values)
@@ -118,6 +166,18 @@ class Interpreter:
                 return await self._parallel(context, step, path, scope)
             case ForeachStep():
                 return await self._foreach(context, step, path, scope)
+
+    async def _act(self, context: RunContext, step: _Acting, path: str, scope: Scope) -> StepRecord:
+        _check_open(context, path, scope)
+        match step:
+            case ActionStep():
+                return await self.actor.perform(context, step, path=path, scope=scope)
+            case WaitStep():
+                return await self.waits.wait(context, step, path=path, scope=scope)
+            case AskStep():
+                return await self.waits.ask(context, step, path=path, scope=scope)
+            case CallStep():
+                return await self.waits.call(context, step, path=path, scope=scope)
 
     async def _choose(self, context: RunContext, step: IfStep | SwitchStep, path: str, scope: Scope) -> StepRecord:
         name, branch = _branch(step, scope)
@@ -204,6 +264,27 @@ def _merge(scope: Scope, branches: Sequence[Scope]) -> None:
 
 def _earliest(moments: Sequence[datetime | None]) -> datetime | None:
     return min((moment for moment in moments if moment is not None), default=None)
+
+
+def _cut_off(record: StepRecord, scope: Scope) -> bool:
+    """Whether it is the deadline around it that ended this step: the walk came to here and no further."""
+    return scope.closed is not None and closed_by(record) == scope.closed
+
+
+def _check_open(context: RunContext, path: str, scope: Scope) -> None:
+    """Raise Park where nothing that acts or waits may begin or go on, except what a person says has happened."""
+    known = context.records.get(path)
+    happened = known is not None and known.data.get("phase") == HAPPENED
+    late = scope.until is not None and context.now() >= scope.until and not happened
+    if late or scope.closed is not None:
+        raise Park(scope.until)
+
+
+def _end_block(context: RunContext, path: str, record: StepRecord) -> None:
+    """The row of a step that no action has ended ends with it."""
+    row = context.records[path]
+    if row.state is StepState.WAITING and row.data.get("phase") == BEGUN:
+        context.note(record.model_copy(update={"started_at": row.started_at}), over=row)
 
 
 def _ended(record: StepRecord) -> bool:

@@ -10,6 +10,7 @@ import structlog
 from soar.connector.base import Call
 from soar.engine.approvals import swap
 from soar.engine.context import Park, RunContext
+from soar.engine.deadlines import TIMEOUT
 from soar.engine.doubt import REPEATABLE, mark_unknown, undetermined
 from soar.engine.request import Connectors
 from soar.engine.retry import next_try
@@ -102,7 +103,7 @@ class Sender:
         result what that action gives, or None where nothing shows it. Raises Park and Undetermined.
         """
         # If we crash from here on, the intent says that the call may have been made.
-        call = _call(attempt, step)
+        call = _call(attempt, step, record)
         try:
             _check_fresh(context, attempt)
             if doubted is None:
@@ -135,9 +136,9 @@ class Sender:
             raise Park(wake_at)
         if unknown:
             await undetermined(context, record, words, writes=(move,), entries=(told,))
-        ended = await end(
-            context, record, StepState.FAILED, code=failure.code, error=words, writes=(move,), entries=(told,)
-        )
+        out_of_time = step.timeout is not None and context.now() >= record.started_at + step.timeout
+        code = TIMEOUT if out_of_time and isinstance(failure, OutcomeUnknownError) else failure.code
+        ended = await end(context, record, StepState.FAILED, code=code, error=words, writes=(move,), entries=(told,))
         context.know(after)
         return ended
 
@@ -185,13 +186,14 @@ def _check_fresh(context: RunContext, attempt: Attempt) -> None:
         raise NotSentError(f"recording the intent took {late.total_seconds():.0f} s, so nothing was sent")
 
 
-def _call(attempt: Attempt, step: ActionStep) -> Call:
+def _call(attempt: Attempt, step: ActionStep, record: StepRecord) -> Call:
     request = attempt.request
+    latest = attempt.intended_at + timedelta(seconds=CALL_SECONDS)
     return Call(
         idempotency_key=request.idempotency_key,
         run_id=request.run_id,
         path=request.path,
-        deadline=attempt.intended_at + (step.timeout or timedelta(seconds=CALL_SECONDS)),
+        deadline=latest if step.timeout is None else min(latest, record.started_at + step.timeout),
     )
 
 

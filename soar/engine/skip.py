@@ -55,8 +55,10 @@ def skipped_by_person(record: StepRecord, *, now: datetime, reason: str) -> Step
     )
 
 
-async def asked_no_more(store: Store, scribe: Scribe, record: StepRecord) -> tuple[list[Write], list[Entry]]:
-    """End what a waiting step waits for: people's consent, or the run that it called."""
+async def asked_no_more(
+    store: Store, scribe: Scribe, record: StepRecord, *, because: str
+) -> tuple[list[Write], list[Entry]]:
+    """End what a waiting step waits for, `because` it was skipped, say: people's consent, or the run that it called."""
     if record.state is not StepState.WAITING:
         return [], []
     name = record.data.get("approval_id")
@@ -68,6 +70,6 @@ async def asked_no_more(store: Store, scribe: Scribe, record: StepRecord) -> tup
     called = await store.run(name) if name else None
     if called is None or called.final:
         return [], []
-    why = f"step {record.path} of run {record.run_id}, which called it, was skipped"
+    why = f"step {record.path} of run {record.run_id}, which called it, {because}"
     told = scribe.entry(EntryType.RUN_CANCEL_REQUESTED, called.id, run_id=called.id, payload={"reason": why})
     return [RequestCancel(run_id=called.id)], [told]

@@ -16,7 +16,7 @@ from enum import StrEnum
 from types import MappingProxyType
 from typing import Any
 
-from soar.engine.wording import as_json, awaited, brief, moment, quorums, short_digest
+from soar.engine.wording import as_json, awaited, brief, escalation, moment, quorums, short_digest
 from soar.journal.leaf import parse_leaf
 from soar.model.duration import format_duration
 from soar.model.entry import EntryType
@@ -201,6 +201,11 @@ def _voted(fact: _Fact, seen: _Seen) -> Line:
     return fact.line(text, Tone.GOOD if granted else Tone.BAD, path=path)
 
 
+def _escalated(fact: _Fact, seen: _Seen) -> Line:
+    path, _ = seen.asked.get(fact.subject, ("", False))
+    return fact.line(f"nobody has decided: {escalation(fact.payload)}", Tone.WAIT, path=path)
+
+
 def _closed(fact: _Fact, seen: _Seen) -> Line | None:
     path, question = seen.asked.get(fact.subject, ("", False))
     match fact.word:
@@ -243,6 +248,8 @@ def _waiting(fact: _Fact, _: _Seen) -> Line | None:
     data = fact.payload.get("data", {})
     if data.get("phase") in {"approval", "answer"}:
         return None  # the request to people said so
+    if data.get("phase") == "begun":
+        return fact.line(f"has until {moment(data['until'])}")
     return fact.line(f"waits for {awaited(data)}", Tone.WAIT)
 
 
@@ -358,6 +365,7 @@ _TELLERS: Mapping[str, _Teller] = MappingProxyType(
         EntryType.POLICY_DECIDED: _decided,
         EntryType.APPROVAL_REQUESTED: _asked,
         EntryType.APPROVAL_VOTED: _voted,
+        EntryType.APPROVAL_ESCALATED: _escalated,
         EntryType.APPROVAL_CLOSED: _closed,
         EntryType.APPROVAL_CONSUMED: _consumed,
         EntryType.ACTION_INTENT: _intent,

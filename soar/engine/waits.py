@@ -11,8 +11,9 @@ from pydantic import ValidationError
 from soar.engine.admission import run_created
 from soar.engine.awaited import key_of
 from soar.engine.context import Park, RunContext, Scope
+from soar.engine.deadlines import BEGUN
 from soar.engine.programs import Programs
-from soar.engine.steps import end, fresh, hold, until, until_of, waiting
+from soar.engine.steps import end, fresh, hold, until, waiting
 from soar.expr.compile import compile_expression
 from soar.expr.render import compile_template
 from soar.model.approval import Approval, ApprovalState, Requirement
@@ -20,7 +21,7 @@ from soar.model.base import from_rfc3339, to_rfc3339
 from soar.model.entry import EntryType
 from soar.model.playbook import AskStep, CallStep, Trigger, WaitStep
 from soar.model.run import Run, RunKind, RunState, StepRecord, StepState
-from soar.store.port import InsertApproval, InsertRun, RequestCancel, Store
+from soar.store.port import InsertApproval, InsertRun, Store
 
 MAX_DEPTH = 5
 ALERT_WITHIN = timedelta(hours=1)
@@ -35,9 +36,9 @@ class Waits:
 
     async def wait(self, context: RunContext, step: WaitStep, *, path: str, scope: Scope) -> StepRecord:
         """Sleep for a time, until an instant, or for a later matching alert."""
-        record = context.records.get(path)
-        if record is None:
-            record = await self._begin_wait(context, step, path, scope)
+        record = context.records.get(path) or fresh(context, step, path)
+        if record.data.get("phase") in {None, BEGUN}:
+            record = await self._begin_wait(context, step, record, scope)
         if record.state is not StepState.WAITING:
             return record
         hold(context, record, "time", "alert")
@@ -46,15 +47,14 @@ class Waits:
             return await end(context, record, StepState.FAILED, code="timeout", error=why)
         return await end(context, record, StepState.SUCCEEDED)
 
-    async def _begin_wait(self, context: RunContext, step: WaitStep, path: str, scope: Scope) -> StepRecord:
-        new = fresh(context, step, path)
+    async def _begin_wait(self, context: RunContext, step: WaitStep, new: StepRecord, scope: Scope) -> StepRecord:
         now = context.now()
         if step.for_alert is not None:
             trigger = _trigger(step.for_alert, scope)
             if trigger is None:
                 why = "wait for_alert: what match asks for is not there, or no text, number or boolean"
                 return await end(context, new, StepState.FAILED, code="wait", error=why)
-            moment = now + (step.timeout or ALERT_WITHIN)
+            moment = scope.until or now + ALERT_WITHIN
             awaits = key_of(trigger, step.for_alert)
             wanted = trigger.model_dump(mode="json", exclude_none=True)
             record = waiting(new, phase="alert", until=until(moment), awaits=awaits, trigger=wanted)
@@ -86,8 +86,8 @@ class Waits:
 
     async def _begin_ask(self, context: RunContext, step: AskStep, record: StepRecord, scope: Scope) -> None:
         now = context.now()
-        expires = min(step.expires, step.timeout or step.expires)
-        decide_by = now + expires
+        decide_by = min(now + step.expires, scope.until or now + step.expires)
+        expires = decide_by - now
         bound = {
             "question": context.program.render(step.ask, scope.names()),
             "answer": step.answer,
@@ -129,20 +129,7 @@ class Waits:
             return await self._begin_call(context, step, record, scope)
         child = await self._store.run(record.data["run_id"])
         if child is None or not child.final:
-            due = until_of(record)
-            if due is None or child is None or context.now() < due:
-                raise Park(due)
-            why = f"sub-run {child.id} did not end in time; it is cancelled"
-            cancel = RequestCancel(run_id=child.id)
-            told = context.scribe.entry(
-                EntryType.RUN_CANCEL_REQUESTED,
-                child.id,
-                run_id=child.id,
-                payload={"reason": "its caller's time is over"},
-            )
-            return await end(
-                context, record, StepState.FAILED, code="timeout", error=why, writes=(cancel,), entries=(told,)
-            )
+            raise Park
         if child.state is RunState.SUCCEEDED:
             return await end(context, record, StepState.SUCCEEDED, result=child.outputs)
         why = f"sub-run {child.id} ended as {child.state.value}: {child.error or 'no reason recorded'}"
@@ -170,10 +157,9 @@ class Waits:
             depth=run.depth + 1,
             created_at=context.now(),
         )
-        due = {} if step.timeout is None else {"until": until(context.now() + step.timeout)}
-        record = waiting(record, phase="call", run_id=child.id, **due)
+        record = waiting(record, phase="call", run_id=child.id)
         await context.save(InsertRun(run=child), entries=(run_created(context.scribe, child),), record=record)
-        raise Park(until_of(record))
+        raise Park
 
 
 def _trigger(wanted: Trigger, scope: Scope) -> Trigger | None:

@@ -22,6 +22,7 @@ _AWAITED = MappingProxyType(
         "retry": "another try",
         "verify": "its effect to be seen",
         "readback": "another look at whether it happened",
+        "begun": "what is within it",
         "happened": "a worker to go on with it",
     }
 )
@@ -62,7 +63,14 @@ def quorums(groups: Sequence[Mapping[str, Any]]) -> str:
 
 def missing(approval: Approval) -> str:
     """Who must still agree."""
-    return quorums([each.model_dump() for each in approval.requirement.unmet(approval.votes)])
+    return quorums([each.model_dump() for each in approval.unmet])
+
+
+def escalation(stand_in: Mapping[str, Any]) -> str:
+    """Who may decide in whose place: `ir-manager may take the place of 1 of soc-lead`."""
+    if not stand_in.get("seats"):
+        return f"{stand_in['group']} is told; all who must agree are asked by policy, so nobody may take their place"
+    return f"{stand_in['group']} may take the place of {quorums(stand_in['seats'])}"
 
 
 def awaited(data: Mapping[str, Any], approval: Approval | None = None) -> str:

@@ -17,6 +17,7 @@ from soar.library.scope import Scope
 from soar.located import Located, Path_, did_you_mean
 from soar.model.alert import Alert, Severity
 from soar.model.catalogue import Catalogue, Offer
+from soar.model.duration import format_duration
 from soar.model.playbook import (
     ActionStep,
     AskStep,
@@ -90,9 +91,10 @@ class _Linter:
     def timeouts(self) -> None:
         """A timeout that nothing would keep is worse than none."""
         for step, path in self.walked:
-            if step.timeout is not None and not isinstance(step, ActionStep | AskStep | CallStep | WaitStep):
-                message = f"a {step.kind} step takes no timeout; give one to the steps in it that act or wait"
-                self.fail(message, (*path, "timeout"), key=True)
+            if step.timeout is not None and isinstance(step, SetStep | StopStep):
+                self.fail(f"a {step.kind} step takes no time, so no timeout; remove it", (*path, "timeout"), key=True)
+            elif step.timeout is not None and not step.timeout:
+                self.fail("in no time nothing is done; give 'timeout' more than 0s", (*path, "timeout"))
 
     def results(self) -> dict[str, frozenset[str]]:
         """The declared result fields of every action step with an id."""
@@ -253,6 +255,12 @@ class _Linter:
             if other is not None:
                 self.params(other, second.with_ or step.with_, (*path, role), inherited=not second.with_)
             self.template(second.with_, (*path, role, "with"), scope)
+        asked = step.approval
+        if asked is not None and asked.escalate is not None and asked.escalate.after >= asked.expires:
+            late = (
+                f"the request ends after {format_duration(asked.expires)}, before it would escalate; make 'after' less"
+            )
+            self.fail(late, (*path, "approval", "escalate", "after"))
         if step.verify is not None:
             self.expression(step.verify.until, (*path, "verify", "until"), replace(scope, roots=("result",)))
 

@@ -286,7 +286,7 @@ def _explain(item: Any, model: type[BaseModel], path: Path_) -> tuple[str, bool]
         hint = did_you_mean(str(path[-1]), keys_of(inner)) if inner else ""
         return f"unknown key {str(path[-1])!r}{hint}", True
     if kind in _SENTENCES:
-        return _SENTENCES[kind].format(name=name, given=given), False
+        return _SENTENCES[kind].format(name=name, given=given, **item.get("ctx", {})), False
     if kind == "string_pattern_mismatch":
         joint = "_" if item["ctx"]["pattern"] == STEP_ID else "-"
         return f"{name} is made of a-z, 0-9 and {joint}, starts with a letter, at most 63; {given} is not", False
@@ -298,6 +298,7 @@ _SENTENCES = MappingProxyType(
     {
         "missing": "{name} is missing; add it",
         "too_short": "{name} is empty; add at least one",
+        "too_long": "{name} has {actual_length}; it takes at most {max_length}",
         "string_type": "{name} must be text, not {given}; quote it",
         "tuple_type": "{name} must be a list, not {given}",
         "dict_type": "{name} must be a mapping, not {given}",

@@ -29,6 +29,8 @@ def playbook_schema() -> Schema:
         _without(step, "kind", "line")
         step["required"] = sorted({*step.get("required", ()), form, *(["if"] if form == "then" else [])})
     types["Step"] = {"anyOf": [{"$ref": f"#/$defs/{model.__name__}"} for model in FORMS.values()]}
+    for instant in ("SetStep", "StopStep"):
+        _without(types[instant], "timeout")
     _wait(types["WaitStep"])
     _dedupe(types["Dedupe"])
     types["Match"] = _match(types["Match"])

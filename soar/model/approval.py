@@ -67,36 +67,55 @@ class Vote(Frozen):
     answer: str | int | float | bool | None = None  # to an `ask` step
 
 
+class StandIn(Frozen):
+    """A further group that may take certain seats where nobody has decided in time; policy's own seats are none."""
+
+    group: str
+    after: Duration  # the request
+    seats: tuple[GroupQuorum, ...]
+
+
 class Requirement(Frozen):
     """Who must agree, and within what time."""
 
     groups: tuple[GroupQuorum, ...]
+    stand_in: StandIn | None = None
     exclude: tuple[str, ...] = ()  # names, already resolved
     reason_required: bool = False
     ttl: Duration
     execution_ttl: Duration
 
-    def unmet(self, votes: tuple[Vote, ...]) -> tuple[GroupQuorum, ...]:
+    def unmet(self, votes: tuple[Vote, ...], requested_at: datetime) -> tuple[GroupQuorum, ...]:
         """Groups whose quorum is still short by the grants among `votes`, one person counting once.
 
         Assigns people to groups (a small bipartite matching), so that a person in two groups is used
-        where they are needed.
+        where they are needed. Who stands in counts from the escalation on, not before.
         """
-        seats = [quorum.group for quorum in self.groups for _ in range(quorum.min)]
-        grants = {v.approver: set(v.groups) for v in votes if v.decision == "grant" and v.approver not in self.exclude}
+        seats = [(quorum.group, number < self._open(quorum)) for quorum in self.groups for number in range(quorum.min)]
+        grants = {v.approver: v for v in votes if v.decision == "grant" and v.approver not in self.exclude}
         taken: dict[str, int] = {}
 
+        def fits(vote: Vote, group: str, *, open_seat: bool) -> bool:
+            stand_in = self.stand_in if open_seat else None
+            stands = stand_in is not None and stand_in.group in vote.groups and vote.at >= requested_at + stand_in.after
+            return group in vote.groups or stands
+
         def seat(index: int, tried: set[str]) -> bool:
-            for person, groups in grants.items():
-                if seats[index] in groups and person not in tried:
+            group, open_seat = seats[index]
+            for person, vote in grants.items():
+                if fits(vote, group, open_seat=open_seat) and person not in tried:
                     tried.add(person)
                     if person not in taken or seat(taken[person], tried):
                         taken[person] = index
                         return True
             return False
 
-        open_seats = [seats[index] for index in range(len(seats)) if not seat(index, set())]
-        return tuple(GroupQuorum(group=g, min=open_seats.count(g)) for g in dict.fromkeys(open_seats))
+        empty = [seats[index][0] for index in range(len(seats)) if not seat(index, set())]
+        return tuple(GroupQuorum(group=g, min=empty.count(g)) for g in dict.fromkeys(empty))
+
+    def _open(self, quorum: GroupQuorum) -> int:
+        """How many seats of a group the stand-in may take."""
+        return sum(each.min for each in self.stand_in.seats if each.group == quorum.group) if self.stand_in else 0
 
 
 class Approval(Frozen):
@@ -113,6 +132,17 @@ class Approval(Frozen):
     requested_at: datetime
     decide_by: datetime
     execute_by: datetime | None = None  # set when granted
+
+    @property
+    def escalates_at(self) -> datetime | None:
+        """From when on a further group may stand in, if one may."""
+        stand_in = self.requirement.stand_in
+        return None if stand_in is None else self.requested_at + stand_in.after
+
+    @property
+    def unmet(self) -> tuple[GroupQuorum, ...]:
+        """Who must still agree."""
+        return self.requirement.unmet(self.votes, self.requested_at)
 
     @staticmethod
     def digest_of(binding: dict[str, Any]) -> str:

@@ -165,7 +165,7 @@ class ParallelStep(BaseStep):
     """`parallel`: branches side by side; it fails if one fails that does not `continue`."""
 
     kind: Literal["parallel"] = "parallel"
-    parallel: tuple[Step, ...] = Field(min_length=1)
+    parallel: tuple[Step, ...] = Field(min_length=1, max_length=50)
 
 
 class ForeachStep(BaseStep):

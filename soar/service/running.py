@@ -59,7 +59,9 @@ class Running:
             recorder=self.recorder,
             scribe=service.scribe,
             programs=programs,
-            interpreter=Interpreter(actor=actor, waits=Waits(store=service.store, programs=programs)),
+            interpreter=Interpreter(
+                actor=actor, waits=Waits(store=service.store, programs=programs), store=service.store
+            ),
             concurrency=settings.worker.concurrency,
         )
         self.timekeeper = Timekeeper(

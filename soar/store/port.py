@@ -18,6 +18,7 @@ from soar.model.alert import Alert, DeadLetter, Outcome
 from soar.model.approval import Approval, ApprovalState
 from soar.model.entry import Entry
 from soar.model.run import Run, RunState, StepRecord
+from soar.model.suppression import Suppression
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -27,6 +28,18 @@ class AlertMatch:
     playbook_id: str
     outcome: Outcome
     run_id: str | None = None
+    suppression: str | None = None  # id of the one that held the alert back from this playbook
+
+    def as_row(self) -> list[str | None]:
+        """As stores and the journal write it."""
+        row = [self.playbook_id, self.outcome.value, self.run_id]
+        return row if self.suppression is None else [*row, self.suppression]
+
+    @classmethod
+    def of_row(cls, row: Sequence[str]) -> AlertMatch:
+        """The inverse of `as_row`."""
+        playbook, outcome, run_id, *held = row
+        return cls(playbook_id=playbook, outcome=Outcome(outcome), run_id=run_id, suppression=held[0] if held else None)
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -262,6 +275,7 @@ class Known:
     repeats: Mapping[tuple[str, str, str], str]  # (source, uid, content) -> id of the first with that content too
     windows: Mapping[str, Window]
     waits: Sequence[StepRecord] = ()  # open `for_alert` steps of unfinished runs that one of the alerts may end
+    suppressions: Sequence[Suppression] = ()  # in the order they were made, those that are over included
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -422,6 +436,10 @@ class Store(Protocol):
 
     async def control(self, key: str) -> str | None:
         """A switch's value."""
+        ...
+
+    async def suppressions(self) -> list[Suppression]:
+        """Those in force and to come, and the lately over, oldest first."""
         ...
 
     async def action_counts(

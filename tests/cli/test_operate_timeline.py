@@ -283,6 +283,7 @@ def test_an_undo_that_comes_with_the_outcome_does_not_repeat_the_step() -> None:
             "2: waits for its time until 2026-05-04 13:00:00 UTC",
         ),
         (waiting("2", phase="policy", why="it is away"), "2: waits for a decision of policy: it is away"),
+        (waiting("2", phase="begun", until="2026-01-01T10:00:00Z"), "2: has until 2026-01-01 10:00:00 UTC"),
         (waiting("2", phase="halted", why="x"), "2: waits for actions to be let out again (soar resume)"),
         (
             waiting("2", phase="alert", trigger={"match": {"source": {"any_of": ["okta"]}}, "where": "title"}),
@@ -300,7 +301,7 @@ def test_an_undo_that_comes_with_the_outcome_does_not_repeat_the_step() -> None:
             fact(EntryType.RUN_CANCEL_REQUESTED, RUN, payload={"reason": "x"}, actor="person:bob"),
             ": bob asks for the run's end: x",
         ),
-        (fact(EntryType.RUN_WOKEN, RUN, {"by": "timer"}), 'run-1: run.woken by="timer"'),
+        (fact(EntryType.POLICY_LOADED, RUN, {"engine": "opa"}), 'run-1: policy.loaded engine="opa"'),
     ],
 )
 def test_every_kind_of_step_has_its_words(row: EntryRow, line: str) -> None:

@@ -84,6 +84,7 @@ class House:
     lab: LabServer
     clock: TestClock = field(default_factory=TestClock)
     wrap: Callable[[Store], Store] | None = None
+    environ: dict[str, str] = field(default_factory=dict)  # such as another store
     service: Service = field(init=False)
     running: Running = field(init=False)
     _stack: contextlib.AsyncExitStack = field(init=False)
@@ -91,7 +92,7 @@ class House:
 
     @property
     def loaded(self) -> Loaded:
-        return load_settings(self.folder / "soar.yaml", {})
+        return load_settings(self.folder / "soar.yaml", self.environ)
 
     @property
     def store(self) -> Store:

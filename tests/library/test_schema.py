@@ -38,6 +38,7 @@ def test_a_playbook_with_every_form_fits(whole):
         "steps: [{wait: 10 minutes}]",
         "steps: [{wait: {untill: x}}]",
         "steps: [{stop: done}]",
+        "steps: [{stop: failed, timeout: 1m}]",
         "steps: [{use: x, retry: {attempts: 99}}]",
         "stps: [{stop: failed}]",
         "steps: [{stop: failed}]\nmode: dry",

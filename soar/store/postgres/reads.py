@@ -10,10 +10,12 @@ import asyncpg
 from asyncpg import Record as Row
 
 from soar.model.run import StepRecord
+from soar.model.suppression import Suppression
 from soar.store import port
 from soar.store.postgres.connect import Db, OvertakenError
 from soar.store.postgres.rows import array, columns, digest_of, entry_of, window_of
 from soar.store.postgres.sql import statements
+from soar.store.suppressions import BEHIND, PREFIX, read_all
 
 
 async def known(db: Db, keys: port.AdmissionKeys) -> port.Known:
@@ -32,7 +34,14 @@ async def known(db: Db, keys: port.AdmissionKeys) -> port.Known:
         repeats={(row["source"], row["uid"], row["content"]): row["same_id"] for row in alerts if row["same_id"]},
         windows={row["key"]: window_of(row) for row in windows},
         waits=[StepRecord.model_validate_json(row["record"]) for row in waits],
+        suppressions=await suppressions(db),
     )
+
+
+async def suppressions(db: Db) -> list[Suppression]:
+    """What people have alerts held back for."""
+    rows = await db.fetch(statements("reads.sql")["suppressions"], PREFIX, BEHIND)
+    return read_all(row["value"] for row in rows)
 
 
 async def lease(db: Db, owner: str, until: datetime, limit: int) -> list[Row]:

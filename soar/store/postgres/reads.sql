@@ -77,6 +77,9 @@ SELECT file, text FROM playbooks WHERE digest = $1
 -- name: control
 SELECT value FROM control WHERE key = $1
 
+-- name: suppressions
+SELECT value FROM control WHERE key >= $1 AND key < $2 ORDER BY key
+
 -- name: action_counts
 SELECT k.key, (
     SELECT count(*) FROM (

@@ -138,7 +138,7 @@ def alert_values(write: InsertAlert) -> tuple[Any, ...]:
         alert.rule.id,
         alert.rule.name,
         write.outcome,
-        to_json([[m.playbook_id, m.outcome, m.run_id] for m in write.matches]),
+        to_json([m.as_row() for m in write.matches]),
         alert.time,
         alert.received_at,
         write.entry_id,
@@ -149,10 +149,7 @@ def alert_row_of(row: Row) -> AlertRow:
     """An alert, as lists show it, from its row."""
     values = {name: row[name] for name in AlertRow.__slots__}
     values["outcome"] = Outcome(row["outcome"])
-    values["matches"] = tuple(
-        AlertMatch(playbook_id=playbook, outcome=Outcome(outcome), run_id=run)
-        for playbook, outcome, run in json.loads(row["matches"])
-    )
+    values["matches"] = tuple(AlertMatch.of_row(match) for match in json.loads(row["matches"]))
     return AlertRow(**values)
 
 

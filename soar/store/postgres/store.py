@@ -14,6 +14,7 @@ from soar.model.action import Attempt
 from soar.model.alert import Alert, DeadLetter, Outcome
 from soar.model.approval import Approval, ApprovalState
 from soar.model.run import Run, RunState, StepRecord
+from soar.model.suppression import Suppression
 from soar.store import port
 from soar.store.postgres import admission, reads
 from soar.store.postgres.batch import begin_for, write_apart, write_together
@@ -174,6 +175,10 @@ class PostgresStore:
         """A switch's value."""
         row = await self._row("control", key)
         return row["value"] if row else None
+
+    async def suppressions(self) -> list[Suppression]:
+        """Those in force and to come, and the lately over, oldest first."""
+        return await self._database.read(reads.suppressions)
 
     async def action_counts(
         self, keys: Sequence[str], since: datetime, *, besides: tuple[str, str] | None = None

@@ -13,8 +13,10 @@ from soar.model.alert import DeadLetter, Record
 from soar.model.approval import Approval
 from soar.model.base import from_rfc3339, to_rfc3339
 from soar.model.run import Run, StepRecord
+from soar.model.suppression import Suppression
 from soar.store import port
 from soar.store.sqlite.rows import alert_row_of, entry_of, run_of, window_of
+from soar.store.suppressions import BEHIND, PREFIX, read_all
 
 # A lock is held from a run's first lease until it ends, and goes to the oldest that asks for it and is not paused. A
 # run that is retried after its end asks anew: another may hold the lock by then, an older or a younger one.
@@ -72,7 +74,14 @@ def known(db: sqlite3.Connection, keys: port.AdmissionKeys) -> port.Known:
         for key in ("", *sorted(keys.awaited(_awaited_fields(db))))
         for row in db.execute(_AWAITING, (key,))
     ]
-    return port.Known(coordinates=frozenset(coordinates), uids=uids, repeats=repeats, windows=windows, waits=waits)
+    return port.Known(
+        coordinates=frozenset(coordinates),
+        uids=uids,
+        repeats=repeats,
+        windows=windows,
+        waits=waits,
+        suppressions=suppressions(db),
+    )
 
 
 def _awaited_fields(db: sqlite3.Connection) -> list[str]:
@@ -185,6 +194,12 @@ def control(db: sqlite3.Connection, key: str) -> str | None:
     """A switch's value."""
     row = db.execute("SELECT value FROM control WHERE key = ?", (key,)).fetchone()
     return row[0] if row else None
+
+
+def suppressions(db: sqlite3.Connection) -> list[Suppression]:
+    """What people have alerts held back for."""
+    rows = db.execute("SELECT value FROM control WHERE key >= ? AND key < ? ORDER BY key", (PREFIX, BEHIND))
+    return read_all(row[0] for row in rows)
 
 
 def action_counts(

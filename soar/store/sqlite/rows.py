@@ -30,7 +30,7 @@ def to_json(value: Any) -> str:
 
 def matches_text(matches: tuple[AlertMatch, ...]) -> str:
     """Matches as their column holds them."""
-    return to_json([[m.playbook_id, m.outcome, m.run_id] for m in matches])
+    return to_json([m.as_row() for m in matches])
 
 
 def run_values(run: Run) -> dict[str, Any]:
@@ -93,10 +93,7 @@ def alert_row_of(row: sqlite3.Row) -> AlertRow:
         rule_id=row["rule_id"],
         rule_name=row["rule_name"],
         outcome=Outcome(row["outcome"]),
-        matches=tuple(
-            AlertMatch(playbook_id=playbook, outcome=Outcome(outcome), run_id=run)
-            for playbook, outcome, run in json.loads(row["matches"])
-        ),
+        matches=tuple(AlertMatch.of_row(match) for match in json.loads(row["matches"])),
         time=from_rfc3339(row["time"]),
         received_at=from_rfc3339(row["received_at"]),
         coordinates=row["coordinates"],

@@ -19,6 +19,7 @@ from soar.model.approval import Approval, ApprovalState
 from soar.model.base import to_rfc3339
 from soar.model.entry import Entry
 from soar.model.run import Run, RunState, StepRecord
+from soar.model.suppression import Suppression
 from soar.store import port
 from soar.store.erasure import Touched
 from soar.store.sqlite import erasing, reads, tree
@@ -230,6 +231,10 @@ class SqliteStore:
     async def control(self, key: str) -> str | None:
         """A switch's value."""
         return await self._read(reads.control, key)
+
+    async def suppressions(self) -> list[Suppression]:
+        """Those in force and to come, and the lately over, oldest first."""
+        return await self._read(reads.suppressions)
 
     async def action_counts(
         self, keys: Sequence[str], since: datetime, *, besides: tuple[str, str] | None = None
