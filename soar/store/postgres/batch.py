@@ -21,7 +21,7 @@ from soar.store.postgres.connect import Db, RefusedError, refusals
 from soar.store.postgres.database import Done
 from soar.store.postgres.rows import RunRow, array, columns
 from soar.store.postgres.sheet import Chain, Held, Sheet
-from soar.store.postgres.sql import statements
+from soar.store.postgres.sql import statements, together
 from soar.store.postgres.writes import apply, check_lease
 
 _AT_ONCE = 50  # facts that are applied before the event loop may do something else
@@ -233,10 +233,12 @@ class Batch:
         return entry, chain.length, sealed
 
     async def flush(self, db: Db) -> None:
-        """Write what was accepted; the tree last, because everybody waits for it."""
-        sheet, sql = self.sheet, statements("writes.sql")
-        await self._flush_runs(db)
-        for name, rows in (
+        """Write what was accepted, all in one statement; the tree last, because everybody waits for it."""
+        sheet = self.sheet
+        new, moved = sheet.written("runs", new=True), sheet.written("runs", new=False)
+        parts = (
+            ("new_runs", [(*run, *sheet.get("origins", run.id)) for run in new]),
+            ("runs", moved),
             ("steps", [held.values for held in sheet.written("steps")]),
             ("forget_steps", sheet.deleted("steps")),
             ("attempts", [held.values for held in sheet.written("attempts")]),
@@ -245,18 +247,14 @@ class Batch:
             ("clear_control", sheet.deleted("control")),
             *((table, sheet.written(table)) for table in _PLAIN),
             ("payloads", [(e.id, s.salt, s.payload) for e, _, s in self._sealed if s.payload is not None]),
-        ):
-            if rows:
-                await db.execute(sql[name], *columns(rows))
+        )
+        filled = {name: columns(rows) for name, rows in parts if rows}
+        if filled:
+            done = await db.fetchval(
+                together("writes.sql", *filled), *(each for rows in filled.values() for each in rows)
+            )
+            assert done == len(moved), f"runs changed although they are locked: {done} of {len(moved)}"
         await self._append(db)
-
-    async def _flush_runs(self, db: Db) -> None:
-        sheet, sql = self.sheet, statements("writes.sql")
-        if new := sheet.written("runs", new=True):
-            await db.execute(sql["new_runs"], *columns([(*run, *sheet.get("origins", run.id)) for run in new]))
-        if moved := sheet.written("runs", new=False):
-            done = await db.execute(sql["runs"], *columns(moved))
-            assert done == f"UPDATE {len(moved)}", f"runs changed although they are locked: {done} of {len(moved)}"
 
     async def _append(self, db: Db) -> None:
         """Entries into tree order. The row lock is held from here to the commit, and nothing else is waited for."""

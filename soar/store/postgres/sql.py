@@ -10,6 +10,7 @@ from types import MappingProxyType
 
 _NAME = re.compile(r"^-- name: (\w+)$", re.MULTILINE)
 _MIGRATION = re.compile(r"(\d{3})\.sql")
+_PARAMETER = re.compile(r"\$(\d+)")
 
 
 @cache
@@ -19,6 +20,26 @@ def statements(file: str) -> Mapping[str, str]:
     named = dict(zip(parts[::2], (text.strip() for text in parts[1::2]), strict=True))
     assert len(named) == len(parts) // 2, f"{file} names a statement twice"
     return MappingProxyType(named)
+
+
+@cache
+def together(file: str, *names: str) -> str:
+    """One statement that does what the named ones do, with their parameters one after the other.
+
+    It gives how many rows the one named `runs` changed. All of them see the same state of the database, so none may
+    need what another writes.
+    """
+    parts, offset = [], 0
+    for name in names:
+        text = statements(file)[name]
+        parts.append(f"{name}_ AS ({_shifted(text, offset)})")
+        offset += max(int(number) for number in _PARAMETER.findall(text))
+    changed = "(SELECT count(*) FROM runs_)" if "runs" in names else "0::bigint"
+    return f"WITH {', '.join(parts)} SELECT {changed}"  # noqa: S608 - our own statements
+
+
+def _shifted(text: str, offset: int) -> str:
+    return _PARAMETER.sub(lambda number: f"${int(number[1]) + offset}", text)
 
 
 def migrations() -> Iterator[tuple[int, str]]:

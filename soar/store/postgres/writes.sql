@@ -53,6 +53,7 @@ FROM unnest($1::text[], $2::text[], $3::bigint[], $4::text[], $5::timestamptz[],
     AS w (id, state, epoch, owner, lease_until, wake_at, signalled, locked, cancel_requested, outputs, error,
         finished_at, paused)
 WHERE runs.id = w.id AND runs.epoch = w.epoch
+RETURNING 1
 
 -- name: steps
 INSERT INTO steps SELECT * FROM unnest($1::text[], $2::text[], $3::text[], $4::text[], $5::boolean[])
