@@ -18,6 +18,7 @@ A message names the thing, the value, the place and the remedy; it is shown to p
 # │   ├── HaltedError         the kill switch is set; nothing may be sent
 # │   ├── RunCancelledError   a person asked for the run's end; nothing more may be sent
 # │   ├── RunPausedError      a person holds the run; nothing is sent until it is resumed
+# │   ├── BusyError           no turn is free at the connector instance; the run waits for its own
 # │   ├── LeaseLostError      another worker owns the run now; stop, write nothing
 # │   └── StoreUnavailableError   nothing was written
 # ├── PolicyUnavailableError  no decision could be had; the run parks and asks again
@@ -146,6 +147,12 @@ class RunPausedError(StoreError):
     """A person paused the run: no further intent may be recorded, and no sub-run begun, until it is resumed."""
 
     code = "paused"
+
+
+class BusyError(StoreError):
+    """No turn is free at a connector instance: its limits are reached, others wait before, or it asked us to wait."""
+
+    code = "busy"
 
 
 class LeaseLostError(StoreError):

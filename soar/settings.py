@@ -60,11 +60,22 @@ class JournalSettings(Section):
     anchors: tuple[Path, ...] = Field(default=(), description="Files elsewhere that hold the newest checkpoint.")
 
 
+class LimitSettings(Section):
+    """How much one connector instance is asked for, by all workers together; what waits is queued."""
+
+    rate: str | None = Field(default=None, description="Calls per second, minute, hour or day: `60/m`.")
+    burst: int | None = Field(default=None, description="So many may come at once after a quiet time; else 1.")
+    concurrency: int | None = Field(default=None, description="So many may be under way at once.")
+
+
 class ConnectorSettings(Section):
     """One configured connector."""
 
     use: str = Field(description="Name of the connector, as `soar connectors list` shows it.")
     config: dict[str, Any] = Field(default_factory=dict, description="The connector's own settings.")
+    limits: LimitSettings = Field(
+        default=LimitSettings(), description="How much it is asked for; what is not said here, the connector says."
+    )
 
 
 class PersonSettings(Section):

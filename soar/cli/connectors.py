@@ -4,6 +4,8 @@ from __future__ import annotations
 
 import asyncio
 from collections.abc import Iterable
+from datetime import datetime
+from pathlib import Path
 from typing import Annotated, Any
 
 import typer
@@ -11,14 +13,17 @@ import typer
 from soar import logs
 from soar.cli.base import FOUND, UNAVAILABLE, ConfigOption, JsonOption, out, print_json, run, settings, table, text
 from soar.cli.ground import at_hand, print_faults
+from soar.cli.stored import stored
 from soar.connector.base import BoundAction
 from soar.connector.loader import Loaded, Loader
 from soar.connector.registry import Registry
 from soar.errors import ConfigError, ConnectorError, NotFoundError
 from soar.located import did_you_mean
 from soar.model.clock import SystemClock
+from soar.model.limits import Limits
 from soar.service import build_registry
 from soar.settings import Loaded as Configuration
+from soar.store.queueing import Traffic
 
 
 def add_to(app: typer.Typer) -> None:
@@ -26,6 +31,7 @@ def add_to(app: typer.Typer) -> None:
     group = typer.Typer(help="See and try what soar can act through.", no_args_is_help=True)
     group.command(name="list")(list_connectors)
     group.command()(show)
+    group.command()(status)
     group.command(name="test")(ask_connectors)
     app.add_typer(group, name="connectors")
 
@@ -117,6 +123,8 @@ def show(
     )
     out.print(f"for {text(about['vendor'])} {text(about['product'])} {text(found.connector.product_versions)}".rstrip())
     out.print(f"from {text(about['from'])}, digest {about['digest'][:12]}")
+    if found.connector.limits:
+        out.print(f"limits of its own: {text(found.connector.limits)}")
     for bound in found.actions.values():
         _show_action(bound)
     out.print("[dim]params with * are required[/dim]")
@@ -132,6 +140,41 @@ def _show_action(bound: BoundAction) -> None:
     out.print(f"\n[bold]{text(spec.verb)}[/bold]{capability}: {text(spec.summary)}")
     out.print(f"  {', '.join(nature)}")
     out.print(f"  params {text(params or 'none')}")
+
+
+def status(config: ConfigOption = None, as_json: JsonOption = False) -> None:
+    """Show what each instance bears, how many calls are under way and queued there, and whether it is left alone.
+
+    Example: soar connectors status
+    """
+    rows = run(_traffic(config))
+    if as_json:
+        print_json(rows)
+        return
+    table("", ("instance", "limits", "in flight", "queued", "held until"), [list(row.values()) for row in rows])
+
+
+async def _traffic(config: Path | None) -> list[dict[str, Any]]:
+    async with stored(config) as opened:
+        now = SystemClock().now()
+        registry = build_registry(opened.loaded, SystemClock())
+        try:
+            limits = registry.catalogue().limits
+        finally:
+            await registry.close()
+        found = {each.instance: each for each in await opened.store.traffic(now)}
+        return [_standing(name, limits.get(name), found.get(name), now) for name in opened.loaded.settings.connectors]
+
+
+def _standing(name: str, limits: Limits | None, found: Traffic | None, now: datetime) -> dict[str, Any]:
+    held = found.held_until if found else None
+    return {
+        "instance": name,
+        "limits": str(limits or "none"),
+        "in_flight": found.under_way if found else 0,
+        "queued": found.queued if found else 0,
+        "held_until": held if held and held > now else None,
+    }
 
 
 def ask_connectors(

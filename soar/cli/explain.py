@@ -15,6 +15,7 @@ from soar.cli.base import ConfigOption, JsonOption, LimitOption, out, print_json
 from soar.cli.find import find_alert
 from soar.cli.show import fact, heading
 from soar.cli.suppress import told
+from soar.cli.waits import waits_of
 from soar.engine.wording import brief
 from soar.errors import NotFoundError
 from soar.expr.compile import compile_expression
@@ -26,7 +27,7 @@ from soar.model.alert import Outcome
 from soar.model.duration import format_duration
 from soar.model.entry import EntryType
 from soar.model.playbook import Playbook
-from soar.model.run import RunState
+from soar.model.run import Run, RunState
 from soar.service import Service
 from soar.store.port import AlertMatch, AlertRow
 
@@ -53,6 +54,7 @@ class Verdict:
     gathering: tuple[str, ...]
     held_back: str | None = None  # by which suppression, whose, until when
     note: str | None = None
+    waits_for: tuple[str, ...] = ()
 
     @property
     def refusals(self) -> int:
@@ -140,6 +142,7 @@ async def _verdict(opened: Service, playbook: Playbook, row: AlertRow, document:
         gathering=tuple(gathering(playbook)),
         held_back=await _held_back(opened, match),
         note=_changed(match, checks, row.outcome),
+        waits_for=await _waits(opened, found),
     )
 
 
@@ -163,6 +166,12 @@ async def _held_back(opened: Service, match: AlertMatch | None) -> str | None:
         return None
     found = next((each for each in await opened.store.suppressions() if each.id == match.suppression), None)
     return f"{match.suppression}, which is over; its entry in the journal says why" if found is None else told(found)
+
+
+async def _waits(opened: Service, found: Run | None) -> tuple[str, ...]:
+    if found is None or found.state is not RunState.WAITING:
+        return ()
+    return await waits_of(opened.store, (await opened.store.steps(found.id)).values())
 
 
 def _read(check: Check, document: Mapping[str, Any]) -> Check:
@@ -215,6 +224,8 @@ def _print(verdict: Verdict) -> None:
     colour = "green" if verdict.outcome is Outcome.MATCHED else "yellow" if verdict.outcome else "default"
     words = text(f"{outcome}{where}")
     out.print(f"\n[bold]{text(verdict.playbook)}[/bold]  [{colour}]{words}[/{colour}]", emoji=False)
+    for wait in verdict.waits_for:
+        out.print(f"  [yellow]waits for[/yellow] {text(wait)}", emoji=False)
     for check in sorted(verdict.checks, key=lambda check: check.held):
         mark = "[green]yes[/green]" if check.held else "[red]no [/red]"
         out.print(f"  {mark} {text(check.condition)}  [dim]{text(brief(check.actual, _VALUE))}[/dim]", emoji=False)

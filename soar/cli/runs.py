@@ -22,11 +22,11 @@ from soar.cli.base import (
 from soar.cli.find import find_alert, find_run
 from soar.cli.show import fact, heading, short_id, title, when
 from soar.cli.stored import stored
+from soar.cli.waits import waits_of
 from soar.engine.timeline import Line, Tone, timeline
-from soar.engine.wording import awaited, brief, clip, moment
+from soar.engine.wording import brief, clip, moment
 from soar.model.action import Attempt
-from soar.model.run import Run, RunKind, RunState, StepRecord, StepState
-from soar.store.port import Store
+from soar.model.run import Run, RunKind, RunState, StepRecord
 
 app = typer.Typer(no_args_is_help=True, help="Runs: what a playbook did for an alert, and why.")
 
@@ -115,17 +115,12 @@ async def _story(config: Path | None, name: str) -> Story:
         steps = sorted((await store.steps(found.id)).values(), key=lambda step: step.started_at)
         return Story(
             run=found,
-            waits_for=tuple([await _waits_for(store, step) for step in steps if step.state is StepState.WAITING]),
+            waits_for=await waits_of(store, steps),
             timeline=timeline([row async for row in store.entries(run_id=found.id)]),
             steps=steps,
             attempts=await store.attempts(found.id),
             children=[child for step in steps for child in await store.runs(parent=(found.id, step.path))],
         )
-
-
-async def _waits_for(store: Store, step: StepRecord) -> str:
-    name = step.data.get("approval_id") if step.data.get("phase") in {"approval", "answer"} else None
-    return f"{step.path}: {awaited(step.data, await store.approval(name) if name else None)}"
 
 
 def _print_head(story: Story) -> None:

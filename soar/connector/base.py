@@ -12,6 +12,7 @@ from pydantic import BaseModel
 from soar.connector.call import Call, Model, Result
 from soar.connector.client import Client
 from soar.model.action import ActionSpec, Effect, Risk
+from soar.model.limits import Limits
 
 __all__ = ["BoundAction", "Call", "Connector", "Declaration", "Model", "Result", "action", "actions_of"]
 
@@ -96,6 +97,7 @@ class Connector(Generic[C]):
     product: ClassVar[str]
     product_versions: ClassVar[str] = ""
     quality: ClassVar[str] = "bronze"  # bronze: unit tests; silver: vendor's spec; gold: the real server
+    limits: ClassVar[Limits] = Limits()  # what the vendor documents that one account bears; soar.yaml may say otherwise
     Config: ClassVar[type[BaseModel]]
 
     def __init__(self, config: C, client: Client) -> None:

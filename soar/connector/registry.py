@@ -38,6 +38,7 @@ from soar.model.action import ActionRequest, ActionResult, Effect, Target
 from soar.model.base import Frozen
 from soar.model.catalogue import Catalogue, Offer
 from soar.model.clock import Clock
+from soar.model.limits import Limits
 
 log = structlog.get_logger(__name__)
 
@@ -53,6 +54,7 @@ class InstanceConfig(Frozen):
 
     use: str
     config: dict[str, Any] = Field(default_factory=dict)
+    limits: dict[str, Any] = Field(default_factory=dict)  # those that it says, in place of the connector's own
 
 
 @dataclass(frozen=True)
@@ -62,6 +64,7 @@ class Instance:
     name: str
     loaded: Loaded
     connector: Connector[Any]
+    limits: Limits
 
 
 class Registry:
@@ -213,13 +216,19 @@ class Registry:
         return actions[verb]
 
 
+def limits_of(own: Limits, given: Mapping[str, Any]) -> Limits:
+    """A connector's own limits, with those that an instance says otherwise; raises pydantic's ValidationError."""
+    return Limits.model_validate({**own.model_dump(), **given})
+
+
 def _catalogue(instances: Mapping[str, Instance], bindings: Mapping[str, str]) -> Catalogue:
     offers = tuple(
         Offer(instance=each.name, connector_version=each.connector.version, spec=bound.spec)
         for each in instances.values()
         for bound in each.loaded.actions.values()
     )
-    return Catalogue(offers=offers, bindings=dict(bindings), capabilities=tuple(CAPABILITIES))
+    limits = {each.name: each.limits for each in instances.values() if each.limits}
+    return Catalogue(offers=offers, bindings=dict(bindings), capabilities=tuple(CAPABILITIES), limits=limits)
 
 
 def _failed(name: str, effect: Effect, why: str) -> ConnectorError:
@@ -266,7 +275,8 @@ class _Builder:
             self.wrong((name, "use"), f"{name}: {failure.message}")
             return None
         own = self.own_config(name, loaded.connector.Config, config.config)
-        if own is None:
+        limits = self.limits(name, loaded.connector.limits, config.limits)
+        if own is None or limits is None:
             return None
         try:
             options = loaded.connector.client_options(own)
@@ -276,7 +286,7 @@ class _Builder:
         except (ValueError, OSError) as failure:  # OSError: an authority's file that cannot be read
             self.wrong((name, "config"), f"{name}: {failure}")
             return None
-        return Instance(name, loaded, loaded.connector(own, client))
+        return Instance(name, loaded, loaded.connector(own, client), limits)
 
     def own_config(self, name: str, model: type[BaseModel], given: Mapping[str, Any]) -> BaseModel | None:
         try:
@@ -286,6 +296,18 @@ class _Builder:
                 loc = tuple(part for part in item["loc"] if isinstance(part, str | int))
                 self.wrong((name, "config", *loc), f"{name}: {_problem(item, list(model.model_fields))}")
             return None
+
+    def limits(self, name: str, own: Limits, given: Mapping[str, Any]) -> Limits | None:
+        try:
+            limits = limits_of(own, given)
+        except ValidationError as failure:
+            for item in failure.errors(include_url=False, include_input=False):
+                self.wrong((name, "limits", *item["loc"]), f"{name}: {_problem(item, list(Limits.model_fields))}")
+            return None
+        if "burst" in given and limits.rate is None:
+            self.wrong((name, "limits", "burst"), f"{name}: a burst is part of a rate; add rate: 60/m, or remove it")
+            return None
+        return limits
 
     def check_bindings(
         self, bindings: Mapping[str, str], instances: Mapping[str, InstanceConfig], built: Mapping[str, Instance]

@@ -22,6 +22,7 @@ from soar.engine.question import Questions
 from soar.engine.request import Connectors, build_request, request_for
 from soar.engine.send import HALT_PAUSE, Allowed, Sender, complete
 from soar.engine.steps import HAPPENED, end, fresh, hold, until, until_of, wait, waiting
+from soar.engine.turns import hold_place
 from soar.engine.undo import plan_undo
 from soar.errors import ExpressionError, InputError, PolicyUnavailableError
 from soar.expr.compile import compile_expression, truthy
@@ -66,14 +67,21 @@ class Actor:
     """Performs actions. All it knows is in the context and the store; it keeps nothing itself."""
 
     def __init__(
-        self, *, store: Store, gate: Gate, connectors: Connectors, people: People, environment: Environment
+        self,
+        *,
+        store: Store,
+        gate: Gate,
+        connectors: Connectors,
+        people: People,
+        environment: Environment,
+        turned: Callable[[], None] = lambda: None,
     ) -> None:
         self._store = store
         self._gate = gate
         self._connectors = connectors
         self._people = people
         self._questions = Questions(store=store, environment=environment)
-        self._sender = Sender(connectors=connectors)
+        self._sender = Sender(connectors=connectors, turned=turned)
         self._catalogue = connectors.catalogue()
         # Between a decision that counts what was done lately and the intent that is counted, no other may come:
         # else fifty runs at once would all find room below a limit of five.
@@ -127,6 +135,7 @@ class Actor:
         if approval is not None and approval.state in _OVER:
             code = f"approval_{approval.state.value}"
             return await end(context, record, StepState.DENIED, code=code, error=_words(approval))
+        await hold_place(context, self._store, record)
         votes = approvals.current_votes(approval.votes, self._people) if approval else ()
         asked = _Asked(doing=doing, request=request, record=record, approval=approval, votes=votes)
         async with contextlib.nullcontext() if request.risk is Risk.NONE else self._one_at_a_time:

@@ -41,10 +41,10 @@ async def settle(context: RunContext, step: ActionStep, record: StepRecord) -> S
     return await end(context, record, StepState.FAILED, code="outcome_unknown", error=why)
 
 
-async def mark_unknown(context: RunContext, attempt: Attempt, why: str) -> Attempt:
+async def mark_unknown(context: RunContext, attempt: Attempt, why: str, *writes: Write) -> Attempt:
     """Unknown is called unknown."""
     after, move, told = moved(context.scribe, attempt, AttemptState.UNKNOWN, code="outcome_unknown", error=why)
-    await context.save(move, entries=(told,))
+    await context.save(move, *writes, entries=(told,))
     context.know(after)
     return after
 

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Callable
 from dataclasses import dataclass
 from datetime import timedelta
 
@@ -15,8 +16,9 @@ from soar.engine.doubt import REPEATABLE, mark_unknown, undetermined
 from soar.engine.request import Connectors
 from soar.engine.retry import next_try
 from soar.engine.steps import end, ended, moved, until, wait, waiting
+from soar.engine.turns import QUEUED, held_by, join_queue, turn_for
 from soar.engine.undo import Undo, schedule_undo
-from soar.errors import ConnectorError, HaltedError, NotSentError, OutcomeUnknownError
+from soar.errors import BusyError, ConnectorError, HaltedError, NotSentError, OutcomeUnknownError
 from soar.model.action import ActionRequest, ActionResult, Attempt, AttemptState, Effect
 from soar.model.approval import Approval, ApprovalState
 from soar.model.entry import Entry, EntryType
@@ -49,13 +51,16 @@ class Sender:
     """Makes calls. No call without a durable intent; no blind repeat of what may have happened."""
 
     connectors: Connectors
+    turned: Callable[[], None] = lambda: None  # a turn came free, or somebody waits for one
 
     async def intend(self, context: RunContext, allowed: Allowed) -> tuple[Attempt, StepRecord]:
-        """Make the intent durable; raises Park while the kill switch is set.
+        """Make the intent durable; raises Park while the kill switch is set, or no turn is free at the instance.
 
         The approval is consumed and the way to take it back is noted in the same fact.
         """
         request, approval, record = allowed.request, allowed.approval, allowed.record
+        lasts = timedelta(seconds=CALL_SECONDS)
+        turn = turn_for(context, self.connectors.catalogue(), record, instance=request.instance, lasts=lasts)
         attempt = Attempt(
             run_id=context.run.id,
             path=request.path,
@@ -64,8 +69,10 @@ class Sender:
             request=request,
             epoch=context.run.epoch,
             intended_at=context.now(),
+            limited=turn is not None,
         )
-        writes: list[Write] = [InsertAttempt(attempt=attempt, playbook_id=context.run.playbook_id)]
+        intent = InsertAttempt(attempt=attempt, playbook_id=context.run.playbook_id, turn=turn)
+        writes: list[Write] = [intent]
         entries = [allowed.decided]
         if approval is not None and approval.state is ApprovalState.GRANTED:
             consumed = approval.model_copy(update={"state": ApprovalState.CONSUMED})
@@ -75,8 +82,9 @@ class Sender:
                     EntryType.APPROVAL_CONSUMED, approval.id, data={"digest": approval.digest, "path": request.path}
                 )
             )
-        if allowed.undo is not None:
-            record = waiting(record, phase="sent", undo=allowed.undo.as_json())
+        if allowed.undo is not None or record.data.get("phase") == QUEUED:
+            undo = {} if allowed.undo is None else {"undo": allowed.undo.as_json()}
+            record = waiting(record, phase="sent", **undo)
             writes.append(PutStep(record=record))
         entries.append(_intent_entry(context, attempt))
         try:
@@ -84,6 +92,10 @@ class Sender:
         except HaltedError as halted:
             park = await wait(context, allowed.record, phase="halted", pause=HALT_PAUSE, why=str(halted))
             raise park from halted
+        except BusyError as busy:
+            park = await join_queue(context, allowed.record, intent, busy)
+            self.turned()
+            raise park from busy
         context.know(attempt)
         context.records[record.path] = record
         return attempt, record
@@ -103,6 +115,21 @@ class Sender:
         result what that action gives, or None where nothing shows it. Raises Park and Undetermined.
         """
         # If we crash from here on, the intent says that the call may have been made.
+        try:
+            return await self._call(context, step, record=record, attempt=attempt, doubted=doubted)
+        finally:
+            if attempt.limited:
+                self.turned()
+
+    async def _call(
+        self,
+        context: RunContext,
+        step: ActionStep,
+        *,
+        record: StepRecord,
+        attempt: Attempt,
+        doubted: ActionRequest | None,
+    ) -> StepRecord | None:
         call = _call(attempt, step, record)
         try:
             _check_fresh(context, attempt)
@@ -121,8 +148,9 @@ class Sender:
         request, words = attempt.request, str(failure)
         log.info("action.failed", run=context.run.id, path=attempt.path, code=failure.code, error=words)
         unknown = isinstance(failure, OutcomeUnknownError) and request.effect is not Effect.READ
+        held = held_by(failure, request, context.now())
         if unknown and request.effect not in REPEATABLE:
-            await mark_unknown(context, attempt, words)
+            await mark_unknown(context, attempt, words, *held)
             return None
         state = AttemptState.UNKNOWN if unknown else AttemptState.FAILED
         after, move, told = moved(context.scribe, attempt, state, code=failure.code, error=words)
@@ -131,14 +159,16 @@ class Sender:
         wake_at = next_try(step.retry, failure, attempt=attempt, tried=max(tried, 1), now=context.now())
         if wake_at is not None:
             again = waiting(record, phase="retry", until=until(wake_at), why=words)
-            await context.save(move, entries=(told,), record=again)
+            await context.save(move, *held, entries=(told,), record=again)
             context.know(after)
             raise Park(wake_at)
         if unknown:
-            await undetermined(context, record, words, writes=(move,), entries=(told,))
+            await undetermined(context, record, words, writes=(move, *held), entries=(told,))
         out_of_time = step.timeout is not None and context.now() >= record.started_at + step.timeout
         code = TIMEOUT if out_of_time and isinstance(failure, OutcomeUnknownError) else failure.code
-        ended = await end(context, record, StepState.FAILED, code=code, error=words, writes=(move,), entries=(told,))
+        ended = await end(
+            context, record, StepState.FAILED, code=code, error=words, writes=(move, *held), entries=(told,)
+        )
         context.know(after)
         return ended
 
@@ -173,8 +203,9 @@ async def complete(
     else:
         record = ended(context, record, StepState.SUCCEEDED, result=result)
         context.later(*writes, entries=entries, record=record)
-        # What may be done twice needs no commit of its own, unless other branches would keep it waiting.
-        if attempt.request.effect not in REPEATABLE or context.lanes > 1:
+        # What may be done twice needs no commit of its own, unless other branches would keep it waiting, or others
+        # wait for its turn.
+        if attempt.request.effect not in REPEATABLE or context.lanes > 1 or attempt.limited:
             await context.flush()
     context.know(attempt)
     return record

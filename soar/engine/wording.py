@@ -85,6 +85,8 @@ def awaited(data: Mapping[str, Any], approval: Approval | None = None) -> str:
             return "actions to be let out again (soar resume)"
         case "alert":
             what = f"an alert with {_trigger(data)}"
+        case "queued":
+            what = f"its turn at {data.get('instance')}"
         case "call":
             what = f"sub-run {data.get('run_id')}"
         case phase:

@@ -8,6 +8,7 @@ from pydantic import Field
 
 from soar.model.action import ActionSpec
 from soar.model.base import Frozen
+from soar.model.limits import Limits
 
 
 class Offer(Frozen):
@@ -28,6 +29,7 @@ class Catalogue(Frozen):
     offers: tuple[Offer, ...] = ()
     bindings: dict[str, str] = Field(default_factory=dict)
     capabilities: tuple[str, ...] = ()  # all capability names soar knows, bound or not
+    limits: dict[str, Limits] = Field(default_factory=dict)  # of the instances that have any
 
     def resolve(self, use: str) -> Offer | None:
         """The action that `use` means, or None."""

@@ -144,7 +144,10 @@ async def assemble(loaded: Loaded, *, clock: Clock | None = None, ids: Ids | Non
 def build_registry(loaded: Loaded, clock: Clock) -> Registry:
     """The configured connectors; raises ConfigError listing everything wrong with its place."""
     settings = loaded.settings
-    instances = {name: InstanceConfig(use=c.use, config=c.config) for name, c in settings.connectors.items()}
+    instances = {
+        name: InstanceConfig(use=c.use, config=c.config, limits=c.limits.model_dump(exclude_unset=True))
+        for name, c in settings.connectors.items()
+    }
 
     def locate(path: tuple[str | int, ...]) -> Place:
         return loaded.place(*path) if path[:1] == ("bindings",) else loaded.place("connectors", *path)

@@ -18,6 +18,7 @@ from soar.engine.interpreter import Interpreter
 from soar.engine.programs import Programs
 from soar.engine.recorder import Recorder
 from soar.engine.timekeeper import Timekeeper
+from soar.engine.turns import Usher
 from soar.engine.waits import Waits
 from soar.engine.worker import Worker
 from soar.model.alert import Record
@@ -44,8 +45,10 @@ class Running:
         self.engine = EmbeddedEngine(service.bundle, timeout_seconds=service.loaded.settings.policy.timeout_seconds)
         programs = Programs(store=service.store, loaded=lambda: self.service.library.playbooks)
         settings = service.loaded.settings
+        self.usher = Usher(store=service.store, recorder=self.recorder, scribe=service.scribe, woken=self._wake)
         actor = Actor(
             store=service.store,
+            turned=self.usher.ring,
             gate=Gate(
                 self.engine, mandatory_controls=service.bundle.mandatory_controls, ids=service.ids, honours=HONOURED
             ),
@@ -71,6 +74,9 @@ class Running:
         self.intake = service.intake(self.worker.wake)
         self._tasks: list[asyncio.Task[None]] = []
 
+    def _wake(self) -> None:
+        self.worker.wake()
+
     async def admit(self, records: Sequence[Record]) -> list[Admitted]:
         """The door for every source."""
         return await self.intake.admit(records)
@@ -80,7 +86,7 @@ class Running:
         await self.recorder.start()
         await self.sequencer.check(self.service.anchors())
         await self._tell_start()
-        parts = (self.worker.run, self.timekeeper.run, self.sequencer.run, *doors)
+        parts = (self.worker.run, self.timekeeper.run, self.usher.run, self.sequencer.run, *doors)
         self._tasks = [asyncio.create_task(_guard(part), name=part.__qualname__) for part in parts]
 
     async def wait(self) -> None:

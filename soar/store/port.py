@@ -19,6 +19,7 @@ from soar.model.approval import Approval, ApprovalState
 from soar.model.entry import Entry
 from soar.model.run import Run, RunState, StepRecord
 from soar.model.suppression import Suppression
+from soar.store.queueing import CallTurn, HoldInstance, JoinQueue, KeepsTurns, SweepTurns, Turn
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -164,16 +165,18 @@ class InsertAttempt:
     """An intent.
 
     Refused in the same transaction: with `HaltedError` while the kill switch is set, with `RunCancelledError`
-    where the run's end was asked for, with `RunPausedError` while the run is paused.
+    where the run's end was asked for, with `RunPausedError` while the run is paused, with `BusyError` while its
+    instance is held or has no turn for it.
     """
 
     attempt: Attempt
     playbook_id: str
+    turn: Turn | None = None
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class MoveAttempt:
-    """An attempt's outcome: how it stands from now on; refused unless it is in state `expect`."""
+    """An attempt's outcome: how it stands from now on; refused unless it is in state `expect`. Its turn is over."""
 
     attempt: Attempt
     expect: AttemptState
@@ -229,6 +232,10 @@ Write = (
     | PutStep
     | InsertAttempt
     | MoveAttempt
+    | JoinQueue
+    | CallTurn
+    | HoldInstance
+    | SweepTurns
     | InsertApproval
     | UpdateApproval
     | InsertPlaybook
@@ -321,7 +328,7 @@ class Counts:
     entries: int
 
 
-class Store(Protocol):
+class Store(KeepsTurns, Protocol):
     """A durable home for runs and the journal."""
 
     async def open(self) -> None:

@@ -242,7 +242,8 @@ async def settle(house: House) -> None:
     untaken = 0
     async with asyncio.timeout(30):
         while untaken < 25:
-            due = await house.running.timekeeper.tick()
+            due = await house.running.timekeeper.tick() or (await house.store.calls(house.clock.now())).turns
+            house.running.usher.ring()
             house.running.worker.wake()
             runs = (await house.store.counts()).runs
             busy = due or runs.get(RunState.RUNNING)

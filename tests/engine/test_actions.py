@@ -161,6 +161,7 @@ async def test_retries_end_and_are_counted(house: House) -> None:
     house.lab.faults.put("desk", Fault(mode=Mode.RATE_LIMITED, retry_after=1, times=1))
     await house.control().retry(run.id, reason="a person grants a new round")
     await house.rest()
+    await house.pass_time(5)  # the last answer asked everybody to wait
     await house.pass_time(5)
     assert (await house.run(run.id)).state is RunState.SUCCEEDED
 

@@ -14,6 +14,7 @@ from soar.connector.secret import Secret
 from soar.connector.sinks import plain_text, quoted
 from soar.errors import RejectedError
 from soar.model.action import Effect
+from soar.model.limits import Limits
 
 _DOCS = "https://help.splunk.com/en/splunk-enterprise/leverage-rest-apis/rest-api-reference"
 _PLACEHOLDER = re.compile(r"\$([a-z][a-z0-9_]*)\$")
@@ -92,6 +93,8 @@ class Splunk(Connector[SplunkConfig]):
     product: ClassVar[str] = "Splunk Enterprise and Enterprise Security"
     product_versions: ClassVar[str] = "Enterprise 9 and 10; Enterprise Security 7 for notables"
     quality: ClassVar[str] = "bronze"
+    # authorize.conf: a role that says nothing else may run three searches at once (srchJobsQuota).
+    limits = Limits(concurrency=3)
     Config = SplunkConfig
 
     @classmethod

@@ -16,13 +16,16 @@ from soar.journal.leaf import Sealed, seal
 from soar.journal.merkle import Frontier
 from soar.model.entry import Entry
 from soar.model.run import RunState
-from soar.store import port
+from soar.store import port, queueing
+from soar.store.postgres import turns
 from soar.store.postgres.connect import Db, RefusedError, refusals
 from soar.store.postgres.database import Done
 from soar.store.postgres.rows import RunRow, array, columns
 from soar.store.postgres.sheet import Chain, Held, Sheet
 from soar.store.postgres.sql import statements, together
+from soar.store.postgres.turns import TurnNames
 from soar.store.postgres.writes import apply, check_lease
+from soar.store.turns import hold_key
 
 _AT_ONCE = 50  # facts that are applied before the event loop may do something else
 
@@ -42,6 +45,7 @@ class _Names:
     attempts: set[tuple[str, str, int]] = field(default_factory=set)
     approvals: set[str] = field(default_factory=set)
     control: set[str] = field(default_factory=set)
+    turns: TurnNames = field(default_factory=TurnNames)
 
     def add(self, fact: port.Fact) -> None:
         """Add what one fact touches."""
@@ -67,11 +71,15 @@ class _Names:
                 attempt = write.attempt
                 self.runs.add(attempt.run_id)
                 self.attempts.add((attempt.run_id, attempt.path, attempt.number))
-                self.control.add("halt")
+                self.control |= {"halt", hold_key(attempt.request.instance)}
+                if write.turn is not None:
+                    self.turns.add(attempt.request.instance, attempt.run_id, attempt.path, attempt.intended_at)
             case port.MoveAttempt():
                 attempt = write.attempt
                 self.runs.add(attempt.run_id)
                 self.attempts.add((attempt.run_id, attempt.path, attempt.number))
+            case queueing.JoinQueue() | queueing.CallTurn() | queueing.HoldInstance() | queueing.SweepTurns():
+                self._add_turn(write)
             case port.InsertApproval() | port.UpdateApproval():
                 self.runs.add(write.approval.run_id)
                 self.approvals.add(write.approval.id)
@@ -85,6 +93,18 @@ class _Names:
                 | port.ReopenRun()
             ):
                 self.runs.add(write.run_id)
+
+    def _add_turn(
+        self, write: queueing.JoinQueue | queueing.CallTurn | queueing.HoldInstance | queueing.SweepTurns
+    ) -> None:
+        if isinstance(write, queueing.SweepTurns):
+            self.turns.sweep_before = write.before
+            return
+        self.control.add(hold_key(write.instance))
+        self.turns.instances.add(write.instance)
+        if not isinstance(write, queueing.HoldInstance):
+            self.runs.add(write.run_id)
+            self.turns.add(write.instance, write.run_id, write.path, write.at)
 
     @classmethod
     def of(cls, facts: Sequence[port.Fact]) -> _Names:
@@ -107,7 +127,9 @@ async def write_together(db: Db, facts: Sequence[port.Fact]) -> Done[list[StoreE
 
 async def write_apart(db: Db, facts: Sequence[port.Fact]) -> Done[list[StoreError | None]]:
     """Write facts in one transaction, each as a batch of its own, without those that the database refuses."""
-    await db.fetch(statements("writes.sql")["lock_runs"], array(sorted(_Names.of(facts).runs)))
+    names = _Names.of(facts)
+    await db.fetch(statements("writes.sql")["lock_runs"], array(sorted(names.runs)))
+    await names.turns.lock(db, Sheet())
     results: list[StoreError | None] = []
     parts: list[Done[list[StoreError | None]]] = []
     for fact in facts:
@@ -152,6 +174,7 @@ class Batch:
         self.sheet = Sheet()
         self._facts = facts
         self._sealed: list[tuple[Entry, int | None, Sealed]] = []
+        self._turns = TurnNames()
 
     @property
     def entry_id(self) -> str | None:
@@ -173,6 +196,7 @@ class Batch:
         if names.approvals:
             for approval_id, state, votes in await db.fetch(sql["lock_approvals"], array(sorted(names.approvals))):
                 self.sheet.hold("approvals", approval_id, row=Held(state, votes))
+        await names.turns.lock(db, self.sheet)
         rows = await db.fetch(
             sql["look"],
             *_by_column(names.steps, 2),
@@ -192,6 +216,8 @@ class Batch:
                     self.sheet.hold(what, first, second, number, row=Held(state))
                 case "control":
                     self.sheet.hold(what, first, row=Held(state))
+        await names.turns.load(db, self.sheet)
+        self._turns = names.turns
 
     async def apply(self) -> list[StoreError | None]:
         """Apply the facts in order, each to what those before it left; one result per fact."""
@@ -250,10 +276,10 @@ class Batch:
         )
         filled = {name: columns(rows) for name, rows in parts if rows}
         if filled:
-            done = await db.fetchval(
-                together("writes.sql", *filled), *(each for rows in filled.values() for each in rows)
-            )
+            values = [column for rows in filled.values() for column in rows]
+            done = await db.fetchval(together("writes.sql", *filled), *values)
             assert done == len(moved), f"runs changed although they are locked: {done} of {len(moved)}"
+        await turns.flush(db, sheet, self._turns)
         await self._append(db)
 
     async def _append(self, db: Db) -> None:

@@ -15,8 +15,8 @@ from soar.model.alert import Alert, DeadLetter, Outcome
 from soar.model.approval import Approval, ApprovalState
 from soar.model.run import Run, RunState, StepRecord
 from soar.model.suppression import Suppression
-from soar.store import port
-from soar.store.postgres import admission, reads
+from soar.store import port, queueing
+from soar.store.postgres import admission, reads, turns
 from soar.store.postgres.batch import begin_for, write_apart, write_together
 from soar.store.postgres.connect import RefusedError
 from soar.store.postgres.database import Database
@@ -185,6 +185,19 @@ class PostgresStore:
     ) -> dict[str, int]:
         """How many actions each key saw since."""
         return await self._database.read(lambda db: reads.action_counts(db, keys, since, besides))
+
+    async def calls(self, now: datetime) -> queueing.Calls:
+        """Who waits for a turn that is free."""
+        return await self._database.read(lambda db: turns.calls(db, now))
+
+    async def before(self, run_id: str, path: str) -> int | None:
+        """How many wait before this step for a turn."""
+        rows = await self._fetch(statements("turns.sql")["before"], run_id, path)
+        return rows[0]["number"] if rows else None
+
+    async def traffic(self, now: datetime) -> list[queueing.Traffic]:
+        """What goes on at instances with limits."""
+        return await self._database.read(lambda db: turns.traffic(db, now))
 
     async def counts(self) -> port.Counts:
         """How much of everything there is."""

@@ -5,11 +5,12 @@ from __future__ import annotations
 from functools import singledispatch
 from typing import Any
 
-from soar.errors import HaltedError, LeaseLostError, RunCancelledError, RunPausedError, StateConflictError
-from soar.model.action import ATTEMPT_MOVES, Risk
+from soar.errors import LeaseLostError, RunCancelledError, RunPausedError, StateConflictError
+from soar.model.action import ATTEMPT_MOVES, AttemptState, Risk
 from soar.model.approval import APPROVAL_MOVES, ApprovalState
 from soar.model.run import FINAL_STATES, RUN_MOVES, RunKind, RunState, StepState
-from soar.store import port
+from soar.store import port, queueing
+from soar.store.postgres import turns
 from soar.store.postgres.rows import RunRow, alert_values, attempt_values, digest_of, letter_values, run_rows, to_json
 from soar.store.postgres.sheet import Held, Sheet
 
@@ -174,8 +175,7 @@ def _(write: port.PutStep, sheet: Sheet) -> None:
 @apply.register
 def _(write: port.InsertAttempt, sheet: Sheet) -> None:
     attempt, request = write.attempt, write.attempt.request
-    if sheet.get("control", "halt") is not None:
-        raise HaltedError("the kill switch is set; `soar resume` clears it")
+    turns.check_switches(sheet, request.instance, attempt.intended_at)
     run = sheet.run(attempt.run_id)
     if run is not None and run.cancel_requested:
         raise RunCancelledError(f"run {attempt.run_id} was cancelled")
@@ -183,6 +183,8 @@ def _(write: port.InsertAttempt, sheet: Sheet) -> None:
     key = (attempt.run_id, attempt.path, attempt.number)
     if sheet.get("attempts", *key) is not None:
         raise StateConflictError(f"attempt {attempt.number} of {attempt.path} was already intended")
+    if write.turn is not None:
+        turns.take(sheet, write, write.turn)
     sheet.put("attempts", *key, row=Held(attempt.state, values=attempt_values(attempt)))
     if request.risk is not Risk.NONE:
         for target in request.counts_against(write.playbook_id):
@@ -199,6 +201,28 @@ def _(write: port.MoveAttempt, sheet: Sheet) -> None:
     if held is None or held.state != write.expect:
         raise StateConflictError(f"attempt {attempt.number} of {attempt.path} is not {write.expect}")
     sheet.put("attempts", *key, row=Held(attempt.state, values=attempt_values(attempt)))
+    if attempt.limited and write.expect is AttemptState.INTENDED:
+        turns.free(sheet, attempt)
+
+
+@apply.register
+def _(write: queueing.JoinQueue, sheet: Sheet) -> None:
+    turns.join(sheet, write)
+
+
+@apply.register
+def _(write: queueing.CallTurn, sheet: Sheet) -> None:
+    turns.call(sheet, write)
+
+
+@apply.register
+def _(write: queueing.HoldInstance, sheet: Sheet) -> None:
+    turns.hold(sheet, write)
+
+
+@apply.register
+def _(_write: queueing.SweepTurns, _sheet: Sheet) -> None:
+    """One statement of the flush."""
 
 
 @apply.register

@@ -20,9 +20,9 @@ from soar.model.base import to_rfc3339
 from soar.model.entry import Entry
 from soar.model.run import Run, RunState, StepRecord
 from soar.model.suppression import Suppression
-from soar.store import port
+from soar.store import port, queueing
 from soar.store.erasure import Touched
-from soar.store.sqlite import erasing, reads, tree
+from soar.store.sqlite import erasing, reads, tree, turns
 from soar.store.sqlite.rows import run_of
 from soar.store.sqlite.tree import Appender
 from soar.store.sqlite.writes import apply, check_lease
@@ -241,6 +241,18 @@ class SqliteStore:
     ) -> dict[str, int]:
         """How many actions each key saw since."""
         return await self._read(reads.action_counts, keys, since, besides)
+
+    async def calls(self, now: datetime) -> queueing.Calls:
+        """Who waits for a turn that is free."""
+        return await self._read(turns.calls, now)
+
+    async def before(self, run_id: str, path: str) -> int | None:
+        """How many wait before this step for a turn."""
+        return await self._read(turns.before, run_id, path)
+
+    async def traffic(self, now: datetime) -> list[queueing.Traffic]:
+        """What goes on at instances with limits."""
+        return await self._read(turns.traffic, now)
 
     async def counts(self) -> port.Counts:
         """How much of everything there is."""

@@ -7,18 +7,18 @@ from collections.abc import Callable
 from functools import singledispatch
 
 from soar.errors import (
-    HaltedError,
     LeaseLostError,
     RunCancelledError,
     RunPausedError,
     StateConflictError,
     StoreError,
 )
-from soar.model.action import ATTEMPT_MOVES, Risk
+from soar.model.action import ATTEMPT_MOVES, AttemptState, Risk
 from soar.model.approval import APPROVAL_MOVES, ApprovalState
 from soar.model.base import to_rfc3339
 from soar.model.run import FINAL_STATES, RUN_MOVES, RunKind, RunState, StepState
-from soar.store import port
+from soar.store import port, queueing
+from soar.store.sqlite import turns
 from soar.store.sqlite.rows import matches_text, run_values, to_json, when
 
 
@@ -237,11 +237,12 @@ def _(write: port.PutStep, db: sqlite3.Connection) -> None:
 @apply.register
 def _(write: port.InsertAttempt, db: sqlite3.Connection) -> None:
     attempt, request = write.attempt, write.attempt.request
-    if db.execute("SELECT 1 FROM control WHERE key = 'halt'").fetchone() is not None:
-        raise HaltedError("the kill switch is set; `soar resume` clears it")
+    turns.check_switches(db, request.instance, attempt.intended_at)
     if db.execute("SELECT 1 FROM runs WHERE id = ? AND cancel_requested", (attempt.run_id,)).fetchone() is not None:
         raise RunCancelledError(f"run {attempt.run_id} was cancelled")
     _check_not_paused(db, attempt.run_id)
+    if write.turn is not None:
+        turns.take(db, write, write.turn)
     values = (attempt.run_id, attempt.path, attempt.number, attempt.state, request.effect, attempt.model_dump_json())
     try:
         db.execute("INSERT INTO attempts VALUES (?, ?, ?, ?, ?, ?)", values)
@@ -268,6 +269,28 @@ def _(write: port.MoveAttempt, db: sqlite3.Connection) -> None:
         ),
         _conflict(f"attempt {attempt.number} of {attempt.path} is not {write.expect}"),
     )
+    if attempt.limited and write.expect is AttemptState.INTENDED:
+        turns.free(db, attempt.run_id, attempt.path)
+
+
+@apply.register
+def _(write: queueing.JoinQueue, db: sqlite3.Connection) -> None:
+    turns.join(db, write)
+
+
+@apply.register
+def _(write: queueing.CallTurn, db: sqlite3.Connection) -> None:
+    turns.call(db, write)
+
+
+@apply.register
+def _(write: queueing.HoldInstance, db: sqlite3.Connection) -> None:
+    turns.hold(db, write)
+
+
+@apply.register
+def _(write: queueing.SweepTurns, db: sqlite3.Connection) -> None:
+    turns.sweep(db, write.before)
 
 
 @apply.register
