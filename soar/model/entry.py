@@ -40,6 +40,8 @@ class EntryType(StrEnum):
     JOURNAL_CONTINUED = "journal.continued"
     JOURNAL_KEY_ROTATED = "journal.key_rotated"
     PAYLOAD_ERASED = "payload.erased"
+    PAYLOAD_ARCHIVED = "payload.archived"
+    STATE_FORGOTTEN = "state.forgotten"
     HALT_SET = "halt.set"
     HALT_CLEARED = "halt.cleared"
 

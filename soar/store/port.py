@@ -18,6 +18,8 @@ from soar.model.alert import Alert, DeadLetter, Outcome
 from soar.model.approval import Approval, ApprovalState
 from soar.model.entry import Entry
 from soar.model.run import Run, RunState, StepRecord
+from soar.store.aging import Ages
+from soar.store.erasure import Erases
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -305,7 +307,7 @@ class Counts:
     entries: int
 
 
-class Store(Protocol):
+class Store(Ages, Erases, Protocol):
     """A durable home for runs and the journal."""
 
     async def open(self) -> None:
@@ -456,6 +458,10 @@ class Store(Protocol):
 
     async def add_cosigned(self, size: int, text: str) -> None:
         """Keep the same checkpoint with its witnesses' lines; `checkpoints` gives this one from then on."""
+        ...
+
+    async def cosigned(self) -> str | None:
+        """The newest checkpoint that was kept with its witnesses' lines."""
         ...
 
     async def hashes(self, level: int, start: int, count: int) -> list[bytes]:
