@@ -41,11 +41,22 @@ class Swept:
 class Retention:
     """Lets go of what is older than some days. A crash loses nothing: a payload is durable in a file before it goes."""
 
-    def __init__(self, *, store: Store, scribe: Scribe, folder: ArchiveFolder, days: int) -> None:
+    def __init__(
+        self,
+        *,
+        store: Store,
+        scribe: Scribe,
+        folder: ArchiveFolder,
+        days: int,
+        payloads_max: int = PAYLOADS_MAX,
+        rows_max: int = ROWS_MAX,
+    ) -> None:
         self._store = store
         self._scribe = scribe.acting_as("retention")
         self._folder = folder
         self._days = days
+        self._payloads_max = payloads_max
+        self._rows_max = rows_max
 
     async def run(self) -> None:
         """Do it once a day until cancelled."""
@@ -79,10 +90,10 @@ class Retention:
             data = {"before": to_rfc3339(before), **asdict(gone)}
             return self._scribe.entry(EntryType.STATE_FORGOTTEN, "store", data=data)
 
-        return await self._store.forget(before, limit=ROWS_MAX, tell=tell)
+        return await self._store.forget(before, limit=self._rows_max, tell=tell)
 
     async def _archive(self, before: datetime, pause_seconds: float) -> tuple[int, int]:
-        found = await self._store.old_payloads(before, after="", limit=PAYLOADS_MAX)
+        found = await self._store.old_payloads(before, after="", limit=self._payloads_max)
         payloads = files = 0
         if not found.payloads and found.after is None:
             return payloads, files
@@ -94,7 +105,7 @@ class Retention:
                 if found.after is None:
                     break
                 await asyncio.sleep(pause_seconds)
-                found = await self._store.old_payloads(before, after=found.after, limit=PAYLOADS_MAX)
+                found = await self._store.old_payloads(before, after=found.after, limit=self._payloads_max)
             await self._tidy()
         return payloads, files
 

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import asyncio
 import csv
 import io
 import json
@@ -12,7 +11,6 @@ from importlib import resources
 from pathlib import Path
 from typing import Any
 
-import asyncpg
 import pytest
 from typer.testing import CliRunner
 
@@ -22,39 +20,16 @@ from soar.service import read_key
 from soar.settings import load_settings
 
 from .operate_home import Home, fill
+from .postgres_home import lodge, schema, told
 
 pytestmark = pytest.mark.postgres
-
-
-def told(dsn: str, script: str) -> Any:
-    """What this gives where it is a question; else it is done."""
-
-    async def tell() -> Any:
-        db = await asyncpg.connect(dsn)
-        try:
-            if script.startswith("SELECT"):
-                return [tuple(row) for row in await db.fetch(script)]
-            return await db.execute(script)
-        finally:
-            await db.close()
-
-    return asyncio.run(tell())
-
-
-def lodge(folder: Path, dsn: str) -> Home:
-    """A home whose store is this database."""
-    (folder / "database").write_text(dsn)
-    (folder / "database").chmod(0o600)
-    return Home(folder)
 
 
 @pytest.fixture(scope="module")
 def dsn(postgres: str) -> Iterator[str]:
     """A schema of its own."""
-    name = f"test_{secrets.token_hex(6)}"
-    told(postgres, f"CREATE SCHEMA {name}")
-    yield f"{postgres}?search_path={name}"
-    told(postgres, f"DROP SCHEMA {name} CASCADE")
+    with schema(postgres) as home:
+        yield home
 
 
 @pytest.fixture(scope="module")

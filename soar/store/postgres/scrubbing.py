@@ -8,7 +8,6 @@ from __future__ import annotations
 
 import asyncio
 from datetime import datetime
-from itertools import count
 
 import asyncpg
 
@@ -22,10 +21,12 @@ _TABLES = (
 )  # fmt: skip
 _SEEN_ATTEMPTS = 100
 _SEEN_SECONDS = 0.1
+_ROUNDS = 6
+_FILE_TIME_SECONDS = 1.1  # the server tells the times of its files in seconds
 _LOCK = "60s"  # an exclusive lock makes everybody behind it wait; soar's own transactions are over in milliseconds
 
 _SEEING = """
-SELECT coalesce(string_agg(who, ', '), '') FROM (
+SELECT coalesce(string_agg(DISTINCT who, ', '), '') FROM (
     SELECT 'process ' || pid AS who, backend_xmin AS old FROM pg_stat_activity
         WHERE pid <> pg_backend_pid() AND (datname = current_database() OR backend_type = 'walsender')
     UNION ALL SELECT 'process ' || pid, backend_xid FROM pg_stat_activity
@@ -83,26 +84,29 @@ async def _others(db: Db) -> tuple[str, ...]:
 
 
 async def _log(db: Db) -> tuple[str, ...]:
-    """Use every file of the write-ahead log again: what was in it is overwritten.
-
-    The first round leaves the files in which we erased, the second one uses those.
-    """
+    """Use every file of the write-ahead log again: what was in it is overwritten."""
     try:
-        began: datetime = await db.fetchval("SELECT clock_timestamp()")
-        for _ in range(2):
-            await db.execute("CHECKPOINT")
-            for number in count(1):
-                # An empty file is not left; the message fills it a little.
-                await db.execute("SELECT pg_logical_emit_message(false, 'soar', 'scrub')")
-                await db.execute("SELECT pg_switch_wal()")
-                if number > await db.fetchval("SELECT count(*) FROM pg_ls_waldir()"):
-                    break
-        await db.execute("CHECKPOINT")
-        old = await db.fetchval("SELECT count(*) FROM pg_ls_waldir() WHERE modification < $1", began)
+        await _next_file(db)
+        await asyncio.sleep(_FILE_TIME_SECONDS)
+        began: datetime = await db.fetchval("SELECT clock_timestamp()")  # no file written from here on tells of them
+        old = 0
+        for _ in range(_ROUNDS):
+            await db.execute("CHECKPOINT")  # files from before are free to be used again, under new names
+            files, old = await db.fetchrow(
+                "SELECT count(*), count(*) FILTER (WHERE modification < $1) FROM pg_ls_waldir()", began
+            )
+            if not old:
+                return ()
+            for _ in range(files):
+                await _next_file(db)
     except asyncpg.InsufficientPrivilegeError:
         return (
             "the server's write-ahead log keeps them until its files are used again; a superuser can have that now",
         )
-    if old:
-        return (f"{old} files of the write-ahead log are kept for an archiver, a replica or by wal_keep_size",)
-    return ()
+    return (f"{old} files of the write-ahead log are kept for an archiver, a replica or by wal_keep_size",)
+
+
+async def _next_file(db: Db) -> None:
+    """Only a file with something in it is left for the next; its rest is filled with nothing."""
+    await db.execute("SELECT pg_logical_emit_message(false, 'soar', 'scrub')")
+    await db.execute("SELECT pg_switch_wal()")
