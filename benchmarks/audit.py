@@ -11,7 +11,6 @@ them waited is what retention takes from the hot path.
 import argparse
 import asyncio
 import json
-import os
 import subprocess
 import sys
 import tempfile
@@ -34,8 +33,12 @@ from soar.store.port import Fact, InsertAlert, InsertRecord
 ORIGIN = "bench.example/journal"
 FIRST = datetime.now(UTC).replace(microsecond=0) - timedelta(days=100)
 BATCH = 500
-MEASURED = "import resource, subprocess, sys; code = subprocess.call(sys.argv[1:], stdout=subprocess.DEVNULL);" \
-    " print(resource.getrusage(resource.RUSAGE_CHILDREN).ru_maxrss // 1024, file=sys.stderr); sys.exit(code)"  # fmt: skip
+MEASURED = """
+import resource, subprocess, sys
+code = subprocess.call(sys.argv[1:], stdout=subprocess.DEVNULL)
+print(resource.getrusage(resource.RUSAGE_CHILDREN).ru_maxrss // 1024, file=sys.stderr)
+sys.exit(code)
+"""
 
 
 def fact(number):
@@ -43,8 +46,9 @@ def fact(number):
     at = FIRST + timedelta(milliseconds=number)
     name = earliest("alert", at)
     alert = Alert(
-        id=name, uid=f"uid-{number}", source="bench", product="bench", title=f"Logon of user{number}", severity=Severity.LOW,
-        severity_score=10, time=at, received_at=at, raw={"user": f"user{number}", "text": "x" * 600},
+        id=name, uid=f"uid-{number}", source="bench", product="bench", title=f"Logon of user{number}",
+        severity=Severity.LOW, severity_score=10, time=at, received_at=at,
+        raw={"user": f"user{number}", "text": "x" * 600},
     )  # fmt: skip
     told = Entry(
         id=earliest("entry", at), type=EntryType.ALERT_ADMITTED, at=at, actor="intake", subject=name,
@@ -119,7 +123,7 @@ def command(config, *words):
     """One command: seconds, and the most memory in MB."""
     argv = [sys.executable, "-c", MEASURED, sys.executable, "-m", "soar", "audit", *words, "--config", str(config)]
     began = time.perf_counter()
-    done = subprocess.run(argv, capture_output=True, text=True, check=False, env={**os.environ, "SOAR_LOG__LEVEL": "error"})
+    done = subprocess.run(argv, capture_output=True, text=True, check=False)
     assert done.returncode == 0, (words, done.stderr)
     return {"seconds": time.perf_counter() - began, "mb": int(done.stderr.split()[-1])}
 
@@ -133,7 +137,11 @@ def main(arguments):
     chosen = parser.parse_args(arguments)
     with tempfile.TemporaryDirectory() as folder:
         config = Path(folder) / "soar.yaml"
-        document = {"journal": {"origin": ORIGIN, "key": "journal.key"}, "people": [{"name": "root"}], "cli": {"act_as": True}}
+        document = {
+            "journal": {"origin": ORIGIN, "key": "journal.key"},
+            "people": [{"name": "root"}],
+            "cli": {"act_as": True},
+        }
         if chosen.postgres:
             (Path(folder) / "database").write_text(chosen.postgres)
             (Path(folder) / "database").chmod(0o600)
@@ -144,6 +152,7 @@ def main(arguments):
         asyncio.run(filled(config, chosen.alerts))
         middle = (FIRST + timedelta(milliseconds=chosen.alerts // 2)).isoformat().replace("+00:00", "Z")
         figures = {
+            "start": command(config, "status"),
             "newest 1000": command(config, "query", "--format", "csv"),
             "by time": command(config, "query", "--when", f"{middle}..{middle}", "--format", "csv"),
             "by person": command(config, "query", "--who", "nobody", "--format", "csv"),

@@ -16,7 +16,7 @@ from soar.service.storage import archive_of
 
 DaysOption = Annotated[
     int | None,
-    typer.Option("--older-than", min=1, help="Days; else what retention.days says.", show_default=False),
+    typer.Option("--older-than", min=7, help="Days; else what retention.days says.", show_default=False),
 ]
 
 
