@@ -149,27 +149,34 @@ def main(arguments):
         config.write_text(json.dumps(document))
         (Path(folder) / "journal.key").write_text(Signer.generate(ORIGIN).to_text())
         (Path(folder) / "journal.key").chmod(0o600)
+        began = time.perf_counter()
         asyncio.run(filled(config, chosen.alerts))
+        print(f"filled in {time.perf_counter() - began:,.1f} s", file=sys.stderr)
         middle = (FIRST + timedelta(milliseconds=chosen.alerts // 2)).isoformat().replace("+00:00", "Z")
-        figures = {
-            "start": command(config, "status"),
-            "newest 1000": command(config, "query", "--format", "csv"),
-            "by time": command(config, "query", "--when", f"{middle}..{middle}", "--format", "csv"),
-            "by person": command(config, "query", "--who", "nobody", "--format", "csv"),
-            "by type": command(config, "query", "--type", "run.finished", "--format", "csv"),
-            "everything": command(config, "query", "--all", "--format", "csv"),
-            "verify": command(config, "verify"),
-            "retention": asyncio.run(swept(config)),
-            "verify with archive": command(config, "verify", "--archive"),
-            "everything with archive": command(config, "query", "--all", "--format", "csv"),
-            "erase": command(config, "erase", "--subject", "user77", "--reason", "r", "--as", "root", "--yes"),
-            "verify after erasure": command(config, "verify", "--archive"),
-        }
-    if chosen.json:
-        print(json.dumps(figures, indent=2))
-        return
-    for name, numbers in figures.items():
-        print(f"{name:24}", "  ".join(f"{key} {value:,.2f}" for key, value in numbers.items()))
+        asked = ("--format", "csv")
+        for name, measure in (
+            ("start", lambda: command(config, "status")),
+            ("newest 1000", lambda: command(config, "query", *asked)),
+            ("by time", lambda: command(config, "query", "--when", f"{middle}..{middle}", *asked)),
+            ("by person", lambda: command(config, "query", "--who", "nobody", *asked)),
+            ("by type", lambda: command(config, "query", "--type", "run.finished", *asked)),
+            ("everything", lambda: command(config, "query", "--all", *asked)),
+            ("verify", lambda: command(config, "verify")),
+            ("retention", lambda: asyncio.run(swept(config))),
+            ("verify with archive", lambda: command(config, "verify", "--archive")),
+            ("everything, archived", lambda: command(config, "query", "--all", *asked)),
+            (
+                "erase",
+                lambda: command(config, "erase", "--subject", "user77", "--reason", "r", "--as", "root", "--yes"),
+            ),
+            ("verify after erasure", lambda: command(config, "verify", "--archive")),
+        ):
+            numbers = measure()
+            if chosen.json:
+                print(json.dumps({name: numbers}), flush=True)
+            else:
+                shown = "  ".join(f"{key} {value:,.2f}" for key, value in numbers.items())
+                print(f"{name:22} {shown}", flush=True)
 
 
 if __name__ == "__main__":
