@@ -13,7 +13,7 @@ from datetime import datetime, timedelta
 import structlog
 
 from soar.engine.scribe import Scribe
-from soar.errors import NotAllowedError, StateConflictError, StoreUnavailableError
+from soar.errors import JournalError, NotAllowedError, StoreError
 from soar.journal.archive import PAYLOAD_ARCHIVED, ArchiveFolder, Kept
 from soar.model.base import to_rfc3339
 from soar.model.entry import Entry, EntryType
@@ -67,7 +67,7 @@ class Retention:
                 log.info("retention.swept", payloads=swept.payloads, files=swept.files, rows=swept.forgotten.rows)
             except NotAllowedError as failure:
                 log.warning("retention.not_allowed", why=str(failure), remedy="run `soar audit archive` as the owner")
-            except (StoreUnavailableError, StateConflictError) as failure:
+            except (StoreError, JournalError) as failure:
                 log.warning("retention.put_off", why=str(failure))
             await asyncio.sleep(EVERY_SECONDS)
 

@@ -91,16 +91,11 @@ class ArchiveFolder:
         return Reading(self)
 
     def put(self, kept: Sequence[Kept]) -> ArchiveFile:
-        """Write a file with these payloads; it survives a power failure, and counts once an entry tells of it."""
-        lines = (
-            json.dumps(
-                {"index": each.index, "id": each.id, "salt": each.salt.hex(), "payload": each.payload.decode()},
-                ensure_ascii=False,
-                separators=(",", ":"),
-            )
-            for each in kept
-        )
-        content = gzip.compress("".join(f"{line}\n" for line in lines).encode(), mtime=0)
+        """Write a file with these payloads; it survives a power failure, and counts once an entry tells of it.
+
+        Raises JournalError for a payload that is no text, StoreUnavailableError where the folder cannot be written.
+        """
+        content = gzip.compress(b"".join(map(_line, kept)), mtime=0)
         digest = hashlib.sha256(content).hexdigest()
         first, last = kept[0].index, kept[-1].index
         name = f"payloads-{first}-{last}-{digest[:16]}.jsonl.gz"
@@ -158,8 +153,11 @@ class ArchiveFolder:
         """Hold the folder against other processes of this machine; raises StoreUnavailableError where one has it."""
         import fcntl  # noqa: PLC0415 - not on every system, and only who archives needs it
 
-        self.path.mkdir(mode=0o700, parents=True, exist_ok=True)
-        held = os.open(self.path / ".lock", os.O_RDWR | os.O_CREAT, 0o600)
+        try:
+            self.path.mkdir(mode=0o700, parents=True, exist_ok=True)
+            held = os.open(self.path / ".lock", os.O_RDWR | os.O_CREAT, 0o600)
+        except OSError as failure:
+            raise StoreUnavailableError(f"the archive {self.path} cannot be written: {failure}") from failure
         try:
             fcntl.flock(held, fcntl.LOCK_EX | fcntl.LOCK_NB)
             yield
@@ -217,6 +215,14 @@ class Reading:
                 except JournalError as failure:
                     self.problems.append(str(failure))
         return self._open[file.name]
+
+
+def _line(kept: Kept) -> bytes:
+    try:
+        told = {"index": kept.index, "id": kept.id, "salt": kept.salt.hex(), "payload": kept.payload.decode()}
+    except UnicodeDecodeError as failure:
+        raise JournalError(f"the payload of entry {kept.index} is not text: {failure}", kept.index) from failure
+    return json.dumps(told, ensure_ascii=False, separators=(",", ":")).encode() + b"\n"
 
 
 def _kept(line: dict[str, Any]) -> Kept:

@@ -110,6 +110,21 @@ def test_a_name_from_elsewhere_reads_nothing(tmp_path: Path) -> None:
     assert not folder.holds(file)
 
 
+def test_a_payload_that_is_no_text_stays_where_it_is(tmp_path: Path) -> None:
+    with pytest.raises(JournalError, match="entry 7 is not text"):
+        ArchiveFolder(tmp_path / "archive").put([Kept(index=7, id="e7", salt=bytes(32), payload=b"\xff")])
+    assert not (tmp_path / "archive").exists()
+
+
+def test_a_folder_that_cannot_be_made_is_said_so(tmp_path: Path, entries: list[StoredEntry]) -> None:
+    (tmp_path / "file").write_text("in the way")
+    folder = ArchiveFolder(tmp_path / "file")
+    with pytest.raises(StoreUnavailableError, match="cannot be written"):
+        folder.put([kept(entries[0])])
+    with pytest.raises(StoreUnavailableError, match="cannot be written"), folder.alone():
+        pass
+
+
 def test_two_cannot_write_at_once(tmp_path: Path) -> None:
     folder = ArchiveFolder(tmp_path / "archive")
     with folder.alone(), pytest.raises(StoreUnavailableError, match="another process"), folder.alone():
