@@ -68,6 +68,19 @@ class LimitSettings(Section):
     concurrency: int | None = Field(default=None, description="So many may be under way at once.")
 
 
+class RetentionSettings(Section):
+    """When what has ended leaves the store. The journal's entries stay for ever."""
+
+    days: int | None = Field(
+        default=90,
+        ge=7,
+        description="Age at which payloads move to the archive and ended runs, alerts and records leave; null: never.",
+    )
+    archive: Path = Field(
+        default=Path("data/archive"), description="Folder of the archive; on one machine, or shared by all."
+    )
+
+
 class ConnectorSettings(Section):
     """One configured connector."""
 
@@ -156,6 +169,7 @@ class Settings(Section):
     mappings: tuple[Path, ...] = Field(default=(Path("mappings"),), description="Folders of your own mappings.")
     policy: PolicySettings = PolicySettings()
     journal: JournalSettings = JournalSettings()
+    retention: RetentionSettings = RetentionSettings()
     environment: EnvironmentSettings = EnvironmentSettings()
     connectors: dict[str, ConnectorSettings] = Field(default_factory=dict)
     connectors_dir: Path | None = Field(default=None, description="Folder of drop-in connectors.")

@@ -4,30 +4,27 @@ from __future__ import annotations
 
 import json
 from collections.abc import Iterable
-from pathlib import Path
+from dataclasses import replace
+from itertools import islice
 from typing import Annotated, Any
 
 import typer
 from rich.progress import track
 
-from soar.cli import erase, exports, query
-from soar.cli.base import FOUND, ConfigOption, JsonOption, LimitOption, err, out, print_json, run, settings, text
+from soar.cli import archive, erase, exports, query
+from soar.cli.base import FOUND, ConfigOption, JsonOption, LimitOption, err, out, print_json, settings, text
 from soar.cli.ground import counted
-from soar.cli.stored import stored as opened
-from soar.engine.audit import verify_store
-from soar.errors import ConfigError, InputError, JournalError, StoreUnavailableError
+from soar.cli.reading import LONG, reading
+from soar.errors import ConfigError, JournalError
 from soar.journal.checkpoint import Checkpoint, open_checkpoint
 from soar.journal.leaf import parse_leaf
 from soar.journal.note import Verifier
-from soar.journal.rotation import first_key
 from soar.journal.verify import StoredEntry
-from soar.model.entry import EntryType
 from soar.service import read_key
-from soar.service.storage import database_url
+from soar.service.exposure import not_anchored, not_cosigned
+from soar.service.storage import evidence_of
 from soar.settings import Loaded
-from soar.store.sqlite.evidence import Evidence, Examination, Finding, examine, open_evidence
-
-_LONG = 20_000  # entries from which on it takes seconds, and a bar says how many
+from soar.store.evidence import Evidence, Examination, Finding, examine
 
 KeyOption = Annotated[
     str | None,
@@ -44,27 +41,38 @@ def add_to(app: typer.Typer) -> None:
     exports.add_to(group)
     erase.add_to(group)
     query.add_to(group)
+    archive.add_to(group)
     app.add_typer(group, name="audit")
 
 
-def verify(config: ConfigOption = None, key: KeyOption = None, as_json: JsonOption = False) -> None:
+def verify(
+    with_archive: Annotated[
+        bool, typer.Option("--archive", help="Every file of the archive must be here too.")
+    ] = False,
+    config: ConfigOption = None,
+    key: KeyOption = None,
+    as_json: JsonOption = False,
+) -> None:
     """Rebuild the tree from the stored leaves and check it against every signed checkpoint; exit code 1 if it differs.
 
-    Checked too: each run's chain, each payload, the columns that repeat a leaf's fields, the stored frontier, and
-    whether state names entries that the journal does not have.
+    Checked too: each run's chain, each payload, also in the archive, the columns that repeat a leaf's fields, the
+    stored frontier, and whether state names entries that the journal does not have.
 
     Example: soar audit verify --json
     """
     loaded = settings(config)
-    if database_url(loaded) is not None:
-        found = run(_examine_database(config, _verifier(loaded, key)))
-    else:
+    verifier = _verifier(loaded, key)
+    with evidence_of(loaded) as (evidence, folder):
         found = examine(
-            _store(loaded),
+            evidence,
             origin=loaded.settings.journal.origin,
-            key=_verifier(loaded, key),
+            key=verifier,
+            archive=folder,
             watch=_watched if not as_json else _unwatched,
         )
+    if with_archive:
+        away = (Finding(f"archive file {x.name} is not in {folder.path}") for x in folder.files if not folder.holds(x))
+        found = replace(found, findings=(*found.findings, *away))
     if as_json:
         print_json(_plain(found))
     else:
@@ -73,17 +81,8 @@ def verify(config: ConfigOption = None, key: KeyOption = None, as_json: JsonOpti
         raise typer.Exit(FOUND)
 
 
-async def _examine_database(config: Path | None, key: Verifier) -> Examination:
-    """The journal of a database: the same proof, over what it hands out."""
-    async with opened(config) as at:
-        leaves = [row.leaf async for row in at.store.entries() if row.type == EntryType.JOURNAL_KEY_ROTATED]
-        first = first_key(leaves, key)
-        report = await verify_store(at.store, verifier=first, origin=at.loaded.settings.journal.origin)
-    return Examination(report, tuple(Finding(problem.message, problem.index) for problem in report.problems))
-
-
 def _watched(entries: Iterable[StoredEntry], expected: int) -> Iterable[StoredEntry]:
-    quiet = expected < _LONG or not err.is_terminal
+    quiet = expected < LONG or not err.is_terminal
     return track(entries, "verifying", total=expected, console=err, transient=True, disable=quiet)
 
 
@@ -100,6 +99,8 @@ def _plain(found: Examination) -> dict[str, Any]:
         "covered": report.covered,
         "exposed": report.exposed,
         "erased": report.erased,
+        "archived": found.archived,
+        "away": found.away,
         "root": report.root,
         "first_bad": found.first_bad,
         "findings": found.findings,
@@ -112,6 +113,8 @@ def _print(found: Examination) -> None:
         f"{counted(report.entries, 'entry', 'entries')}, {counted(report.checkpoints, 'good checkpoint')},"
         f" {report.covered} covered, {report.exposed} exposed, {report.erased} erased"
     )
+    if found.archived or found.away:
+        out.print(f"{counted(found.archived, 'payload')} in the archive, {found.away} in files that are not here")
     out.print(f"root {report.root.hex()}")
     if found.ok:
         out.print("[bold green]the journal verifies[/bold green]")
@@ -133,18 +136,18 @@ def _first(bad: Finding | None) -> str:
 
 
 def status(config: ConfigOption = None, key: KeyOption = None, as_json: JsonOption = False) -> None:
-    """Say how long the journal is, what is signed, and what is not yet.
+    """Say how long the journal is, what is signed, cosigned and anchored, and what is not yet.
 
     Example: soar audit status
     """
     loaded = settings(config)
     verifier = _verifier(loaded, key)
-    with open_evidence(_store(loaded)) as evidence:
+    with reading(loaded) as (evidence, folder):
         size, _ = evidence.tree()
         signed, problem = _last_checkpoint(evidence, verifier)
         covered = signed.size if signed else 0
-        last = evidence.entry(covered - 1) if covered else None
-        _refuse_damage(evidence)
+        last = next(iter(evidence.entries(start=covered - 1, end=covered)), None) if covered else None
+        cosigned = evidence.cosigned()
     found = {
         "origin": loaded.settings.journal.origin,
         "key": str(verifier),
@@ -153,6 +156,10 @@ def status(config: ConfigOption = None, key: KeyOption = None, as_json: JsonOpti
         "checkpoint_root": signed.root if signed else None,
         "signed_up_to": last.copies["at"] if last else None,
         "exposed": size - covered,
+        "not_cosigned": not_cosigned(loaded, size, cosigned),
+        "not_anchored": not_anchored(loaded, size),
+        "archived": sum(file.payloads for file in folder.files),
+        "archive_files": len(folder.files),
         "problem": problem,
     }
     if as_json:
@@ -171,11 +178,18 @@ def _print_status(found: dict[str, Any]) -> None:
         ("last checkpoint", f"over {found['checkpoint_size']} entries" if found["checkpoint_size"] else "none yet"),
         ("signed up to", found["signed_up_to"]),
         ("exposed", f"{found['exposed']} entries after it"),
+        ("not cosigned", _entries(found["not_cosigned"], "no witness is configured")),
+        ("not anchored", _entries(found["not_anchored"], "no anchor is configured")),
+        ("archived", f"{counted(found['archived'], 'payload')} in {counted(found['archive_files'], 'file')}"),
     ]
     for name, value in rows:
         out.print(f"{name:15} {text('' if value is None else value)}")
     if found["problem"]:
         out.print(f"[red]the last checkpoint is not good:[/red] {text(found['problem'])}; run: soar audit verify")
+
+
+def _entries(number: int | None, without: str) -> str:
+    return without if number is None else counted(number, "entry", "entries")
 
 
 def _last_checkpoint(evidence: Evidence, verifier: Verifier) -> tuple[Checkpoint | None, str | None]:
@@ -201,9 +215,10 @@ def show(
 
     Example: soar audit show --type policy.decided --limit 5
     """
-    with open_evidence(_store(settings(config))) as evidence:
-        entries = evidence.newest(limit=limit, run_id=run_id, kind=kind)
-        _refuse_damage(evidence)
+    with reading(settings(config)) as (evidence, folder):
+        newest = evidence.entries(run_id=run_id, kind=kind, newest_first=True)
+        archived = folder.reading()
+        entries = [archived.fill(entry) for entry in islice(newest, limit)][::-1]
     if as_json:
         print_json([_readable(entry) for entry in entries])
         return
@@ -235,18 +250,6 @@ def _payload(raw: bytes | None) -> Any:
         return json.loads(raw)
     except ValueError:
         return {"problem": "the payload is no JSON; run: soar audit verify"}
-
-
-def _refuse_damage(evidence: Evidence) -> None:
-    if evidence.damage:
-        raise StoreUnavailableError(f"store {evidence.path}: {'; '.join(evidence.damage)}; run: soar audit verify")
-
-
-def _store(loaded: Loaded) -> Path:
-    if loaded.settings.store.url is not None:
-        remedy = "for a database there is `soar audit verify` and `soar status`"
-        raise InputError(f"this reads the file of the embedded store; {remedy}", loaded.place("store", "url"))
-    return loaded.path(loaded.settings.store.path)
 
 
 def _verifier(loaded: Loaded, key: str | None) -> Verifier:

@@ -84,9 +84,13 @@ def table(title: str, columns: Sequence[str], rows: Iterable[Sequence[object]]) 
 
 def print_json(value: object) -> None:
     """Print one JSON document for programs."""
+    typer.echo(as_json(value))
+
+
+def as_json(value: object) -> str:
+    """One JSON document, in which nothing steers a terminal: escaped is the same JSON."""
     shown = json.dumps(plain(value), ensure_ascii=False, indent=2)
-    # Escaped is the same JSON, and steers no terminal.
-    typer.echo("".join(c if c.isprintable() or c == "\n" else json.dumps(c)[1:-1] for c in shown))
+    return "".join(c if c.isprintable() or c == "\n" else json.dumps(c)[1:-1] for c in shown)
 
 
 def plain(value: Any) -> Any:

@@ -2,17 +2,34 @@
 
 from __future__ import annotations
 
+from contextlib import nullcontext
+from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Annotated
 
 import typer
 
-from soar.cli.base import FOUND, AsOption, ConfigOption, JsonOption, ReasonOption, err, out, print_json, run, text
+from soar.cli.base import (
+    FOUND,
+    AsOption,
+    ConfigOption,
+    JsonOption,
+    ReasonOption,
+    err,
+    out,
+    plain,
+    print_json,
+    run,
+    text,
+)
 from soar.cli.ground import counted
 from soar.cli.stored import stored
 from soar.errors import ConfigError, NotFoundError
+from soar.journal.archive import PAYLOAD_ARCHIVED, ArchiveFolder
 from soar.model.entry import Entry, EntryType
-from soar.store.erasure import Erases, Touched
+from soar.service.storage import archive_of
+from soar.store.erasure import Subject, Touched
+from soar.store.port import Store
 
 _SHORTEST = 3  # below that, nearly everything tells of them
 
@@ -47,47 +64,71 @@ def erase(
         raise ConfigError("--reason names the subject; it goes into the journal, so name a case or request instead")
     taken = run(_erase(subject, reason, named, config, yes=yes))
     if as_json:
-        print_json(taken)
+        print_json({**plain(taken.store), "archived": taken.archived, "remains": taken.remains})
         return
     out.print(f"erased: {_told(taken)}")
+    for each in taken.remains:
+        out.print(f"[yellow]not reached:[/yellow] {text(each)}")
     out.print("the store's files are written anew; exports, logs and backups made before still hold it")
 
 
-async def _erase(subject: str, reason: str, named: str | None, config: Path | None, *, yes: bool) -> Touched:
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Taken:
+    """What was erased in the store and of the archive; `remains` is what could not be reached, and why."""
+
+    store: Touched
+    archived: tuple[str, ...]  # entries whose payloads stood in the archive
+    remains: tuple[str, ...] = ()
+
+
+async def _erase(subject: str, reason: str, named: str | None, config: Path | None, *, yes: bool) -> Taken:
     async with stored(config) as opened:
-        store = opened.store
-        if not isinstance(store, Erases):
-            raise ConfigError("the store that is configured cannot erase yet")
         scribe = opened.scribe.acting_as(f"person:{opened.person(named)}")
-        _consider(await store.touched(subject), yes=yes)
 
         def tell(entry_id: str) -> Entry:
             return scribe.entry(EntryType.PAYLOAD_ERASED, entry_id, payload={"reason": reason})
 
-        try:
-            taken = await store.erase(subject, tell)
-        except NotFoundError:
-            await store.scrub()  # of what an earlier call erased while the file was in use
-            raise
-        await store.scrub()
-        return taken
+        store, archive = opened.store, archive_of(opened.loaded)
+        with archive.alone() if archive.path.is_dir() else nullcontext():
+            archive = archive.knowing(await store.leaves(PAYLOAD_ARCHIVED))
+            old = list(archive.without(Subject(subject).named_in))
+            archived = tuple(kept.id for _, taken, _ in old for kept in taken)
+            _consider(Taken(store=await store.touched(subject), archived=archived), yes=yes)
+            elsewhere = [tell(each) for each in archived]
+            for file, _, rest in old:
+                new = archive.put(rest) if rest else replace(file, payloads=0)
+                data = {**new.data, "replaces": file.name}
+                elsewhere.append(scribe.entry(EntryType.PAYLOAD_ARCHIVED, new.name, data=data))
+            try:
+                taken = await store.erase(subject, tell, elsewhere=elsewhere)
+            except NotFoundError:
+                await _scrub(store, archive)  # of what an earlier call erased while the store was in use
+                raise
+            return Taken(store=taken, archived=archived, remains=await _scrub(store, archive))
 
 
-def _consider(found: Touched, *, yes: bool) -> None:
-    if found.leaves:
-        err.print(f"note: {counted(len(found.leaves), 'entry', 'entries')} name it in their public part, which stays")
-    if found.playbooks:
-        err.print(f"note: playbooks name it, which stay: {text(', '.join(found.playbooks))}")
-    if not found.anything or yes:
+async def _scrub(store: Store, archive: ArchiveFolder) -> tuple[str, ...]:
+    archive.knowing(await store.leaves(PAYLOAD_ARCHIVED)).sweep()
+    return await store.scrub()
+
+
+def _consider(found: Taken, *, yes: bool) -> None:
+    if found.store.leaves:
+        number = counted(len(found.store.leaves), "entry", "entries")
+        err.print(f"note: {number} name it in their public part, which stays")
+    if found.store.playbooks:
+        err.print(f"note: playbooks name it, which stay: {text(', '.join(found.store.playbooks))}")
+    if yes or not (found.store.anything or found.archived):
         return
     err.print(f"erases: {_told(found)}")
     if not typer.confirm("This cannot be taken back. Erase it?", err=True):
         raise typer.Exit(FOUND)
 
 
-def _told(found: Touched) -> str:
+def _told(found: Taken) -> str:
+    store = found.store
     return (
-        f"{counted(len(found.entries), 'payload')}; touches {counted(found.alerts, 'alert')},"
-        f" {counted(len(found.runs), 'run')}, {counted(found.dead_letters, 'dead letter')},"
-        f" {counted(found.other, 'other row')}"
+        f"{counted(len(store.entries), 'payload')}, {len(found.archived)} in the archive;"
+        f" touches {counted(store.alerts, 'alert')}, {counted(len(store.runs), 'run')},"
+        f" {counted(store.dead_letters, 'dead letter')}, {counted(store.other, 'other row')}"
     )

@@ -14,6 +14,7 @@ from soar.cli.ground import counted
 from soar.cli.stored import Stored, stored
 from soar.engine.audit import stored as as_stored
 from soar.errors import ConfigError, JournalError, NotFoundError
+from soar.journal.archive import PAYLOAD_ARCHIVED
 from soar.journal.export import Export
 from soar.journal.folder import Opened, open_export
 from soar.journal.merkle import Nodes, inclusion_proof
@@ -22,6 +23,7 @@ from soar.journal.proof import ENTRY_PROOF, EntryProof, prove_entry, prove_run, 
 from soar.journal.trust import TrustPolicy, claimed
 from soar.journal.verify import StoredEntry
 from soar.service import read_key
+from soar.service.storage import archive_of
 
 _LONG = 20_000  # entries from which on it takes seconds, and a bar says how many
 
@@ -170,10 +172,11 @@ async def _newest(held: Stored) -> str:
 
 
 async def _entries(held: Stored, size: int, *, start: int = 0, run_id: str | None = None) -> AsyncIterator[StoredEntry]:
+    archive = archive_of(held.loaded).knowing(await held.store.leaves(PAYLOAD_ARCHIVED)).reading()
     async for row in held.store.entries(start=start, run_id=run_id):
         if row.index >= size:
             return
-        yield as_stored(row)
+        yield archive.fill(as_stored(row))
 
 
 def _policy(path: Path | None) -> TrustPolicy | None:

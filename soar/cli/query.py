@@ -3,19 +3,21 @@
 from __future__ import annotations
 
 import csv
-import io
 import json
-from collections import deque
-from collections.abc import Iterable, Iterator
+from collections.abc import Iterable, Iterator, Sequence
 from dataclasses import dataclass
 from datetime import UTC, datetime, timedelta
 from enum import StrEnum
-from typing import Annotated, Any
+from itertools import islice
+from typing import Annotated, Any, TypeAlias, TypeVar
 
 import typer
+from rich.progress import track
 
-from soar.cli.base import ConfigOption, LimitOption, print_json, settings, table
-from soar.errors import ConfigError, JournalError, StoreUnavailableError
+from soar.cli.base import ConfigOption, LimitOption, as_json, err, settings, table
+from soar.cli.reading import LONG, reading
+from soar.errors import ConfigError, JournalError
+from soar.journal.archive import ArchiveFolder
 from soar.journal.leaf import parse_leaf
 from soar.journal.ocsf import remediation
 from soar.journal.verify import StoredEntry
@@ -24,11 +26,17 @@ from soar.model.base import from_rfc3339, to_rfc3339
 from soar.model.clock import SystemClock
 from soar.model.duration import parse_duration
 from soar.model.entry import EntryType
-from soar.store.sqlite.evidence import open_evidence
+from soar.store.evidence import Evidence, first_from
 
 _COLUMNS = ("index", "at", "type", "who", "run", "what", "action", "result", "policy")
 _FORMULA = ("=", "+", "-", "@", "\t", "\r")
 _FOREVER = "9999"
+_PAGE = 1000
+_CLOCKS_APART = timedelta(days=1)  # how far the clocks of those who write one journal may differ
+_PLOT = (EntryType.POLICY_DECIDED, EntryType.ACTION_INTENT)
+
+Intent: TypeAlias = tuple[str, list[dict[str, Any]]]  # idempotency key and targets
+T = TypeVar("T")
 
 
 class Format(StrEnum):
@@ -95,6 +103,9 @@ def query(  # noqa: PLR0913, PLR0917 - each is an option of the command line
     policy: Annotated[str | None, typer.Option("--policy", help="Begin of the policy revision that decided.")] = None,
     run_id: Annotated[str | None, typer.Option("--run", help="Entries of this run.", show_default=False)] = None,
     kind: Annotated[str | None, typer.Option("--type", help="Entries of this type.", show_default=False)] = None,
+    everything: Annotated[
+        bool, typer.Option("--all", help="All of it from the oldest on, as it is read; --limit does not count.")
+    ] = False,
     written: Annotated[Format, typer.Option("--format", help="How the answer is written.")] = Format.TABLE,
     limit: LimitOption = 1000,
     config: ConfigOption = None,
@@ -105,80 +116,144 @@ def query(  # noqa: PLR0913, PLR0917 - each is an option of the command line
 
     Example: soar audit query --what isolate --when 7d --format csv
     """
-    loaded = settings(config)
     since, until = _span(when, SystemClock().now())
     question = Question(who=who, what=what, since=since, until=until, policy=policy, run=run_id, kind=kind)
-    with open_evidence(loaded.path(loaded.settings.store.path)) as evidence:
-        story = _Story(evidence.entries())
-        answer = story.events(question) if written is Format.OCSF else story.rows(question)
-        found = list(deque(answer, maxlen=limit))
-        if evidence.damage:
-            raise StoreUnavailableError(f"store {evidence.path}: {'; '.join(evidence.damage)}; run: soar audit verify")
-    _write(found, written)
+    with reading(settings(config)) as (evidence, archive):
+        story = _Story(evidence, archive, question, as_events=written is Format.OCSF)
+        found = story.answer() if everything else reversed(list(islice(story.answer(newest_first=True), limit)))
+        _write(found, written)
 
 
 class _Story:
-    """Entries in order, each with what earlier ones of its run said of its action; what a run said ends with it."""
+    """Entries that a question asks for, each with what earlier ones of its run said of its action.
 
-    def __init__(self, entries: Iterable[StoredEntry]) -> None:
-        self._entries = entries
-        self._policies: dict[str, dict[str, str]] = {}  # run -> path -> policy revision
-        self._intents: dict[str, dict[str, tuple[str, list[dict[str, Any]]]]] = {}  # run -> path -> key, targets
+    Memory holds a page of entries and what the runs in it decided and intended.
+    """
 
-    def rows(self, question: Question) -> Iterator[Row]:
-        """Entries that the question asks for."""
-        return (row for _, row in self._all() if question.holds(row))
+    def __init__(self, evidence: Evidence, archive: ArchiveFolder, question: Question, *, as_events: bool) -> None:
+        self._evidence = evidence
+        self._archive = archive
+        self._question = question
+        self._as_events = as_events
 
-    def events(self, question: Question) -> Iterator[dict[str, Any]]:
-        """Outcomes of actions that changed something, as OCSF."""
-        for leaf, row in self._all():
-            run, path = self._intents.get(row.run, {}), str(leaf["subject"])
-            if row.type == EntryType.ACTION_INTENT:
-                request = _request(row.payload)
-                if request.get("effect") != Effect.READ:
-                    intent = (str(leaf["data"].get("key", "")), list(request.get("targets", ())))
-                    self._intents.setdefault(row.run, {})[path] = intent
-            elif row.type == EntryType.ACTION_OUTCOME and path in run and question.holds(row):
-                command, targets = run[path]
-                detail = row.payload.get("error") if isinstance(row.payload, dict) else None
-                yield remediation(
-                    leaf, index=row.index, targets=targets, command=command, policy=row.policy, detail=detail
-                )
+    def answer(self, *, newest_first: bool = False) -> Iterator[Any]:
+        """Rows, or events after OCSF, in tree order or against it."""
+        payloads = self._archive.reading()
+        entries = self._entries(newest_first=newest_first)
+        while page := [payloads.fill(entry) for entry in islice(entries, _PAGE)]:
+            leaves = [_leaf(entry) for entry in page]
+            plots = self._plots({str(leaf["run"]) for leaf in leaves if "run" in leaf})
+            for entry, leaf in zip(page, leaves, strict=True):
+                row = _row(entry, leaf, plots.get(str(leaf.get("run")), _Plot()))
+                if self._question.holds(row):
+                    told = self._event(leaf, row, plots.get(row.run)) if self._as_events else row
+                    if told is not None:
+                        yield told
 
-    def _all(self) -> Iterator[tuple[dict[str, Any], Row]]:
-        for entry in self._entries:
-            try:
-                leaf = parse_leaf(entry.leaf)
-                payload = json.loads(entry.payload) if entry.payload else None
-            except (JournalError, ValueError) as failure:
-                raise JournalError(
-                    f"entry {entry.index} cannot be read: {failure}; run: soar audit verify", entry.index
-                ) from failure
-            run, path, data = str(leaf.get("run", "")), str(leaf["subject"]), leaf["data"]
-            if "revision" in data:
-                self._policies.setdefault(run, {})[path] = str(data["revision"])
-            about = {
-                "policy": self._policies.get(run, {}).get(path, ""),
-                "action": str(data.get("action", "")),
-                "result": str(data.get("state") or data.get("effect") or data.get("decision") or ""),
-            }
-            yield (
-                leaf,
-                Row(
-                    index=entry.index,
-                    at=leaf["at"],
-                    type=leaf["type"],
-                    who=leaf["actor"],
-                    run=run,
-                    what=path,
-                    data=data,
-                    payload=payload,
-                    **about,
-                ),
+    def _entries(self, *, newest_first: bool) -> Iterator[StoredEntry]:
+        """What the store itself can tell apart is asked of it, and of times only what may be near."""
+        asked = self._question
+        size, _ = self._evidence.tree()
+        start, end = 0, size
+        if asked.since:
+            start = first_from(self._evidence, to_rfc3339(from_rfc3339(asked.since) - _CLOCKS_APART), size)
+        if asked.until != _FOREVER:
+            end = first_from(self._evidence, to_rfc3339(from_rfc3339(asked.until) + _CLOCKS_APART), size)
+        kind = EntryType.ACTION_OUTCOME.value if self._as_events else asked.kind
+        if self._as_events and asked.kind not in {None, kind}:
+            return iter(())
+        mentions = None if asked.who is None else json.dumps(asked.who, ensure_ascii=False)[1:-1]
+        found = self._evidence.entries(
+            start=start, end=end, run_id=asked.run, kind=kind, mentions=mentions, newest_first=newest_first
+        )
+        quiet = end - start < LONG or not err.is_terminal
+        return iter(track(found, "reading", total=end - start, console=err, transient=True, disable=quiet))
+
+    def _plots(self, runs: set[str]) -> dict[str, _Plot]:
+        plots: dict[str, _Plot] = {}
+        if not runs:
+            return plots
+        payloads = self._archive.reading()
+        for entry in self._evidence.of_runs(runs, _PLOT):
+            leaf = _leaf(entry)
+            plots.setdefault(str(leaf["run"]), _Plot()).take(payloads.fill(entry) if self._as_events else entry, leaf)
+        return plots
+
+    def _event(self, leaf: dict[str, Any], row: Row, plot: _Plot | None) -> dict[str, Any] | None:
+        """The outcome of an action that changed something."""
+        intent = plot and plot.intent(row.what, row.index)
+        if not intent:
+            return None
+        command, targets = intent
+        detail = row.payload.get("error") if isinstance(row.payload, dict) else None
+        return remediation(leaf, index=row.index, targets=targets, command=command, policy=row.policy, detail=detail)
+
+
+class _Plot:
+    """What a run decided and intended, by path, each with its index in the journal."""
+
+    def __init__(self) -> None:
+        self._policies: dict[str, list[tuple[int, str]]] = {}
+        self._intents: dict[str, list[tuple[int, Intent | None]]] = {}
+
+    def take(self, entry: StoredEntry, leaf: dict[str, Any]) -> None:
+        """Note the next entry of the run."""
+        path, data = str(leaf["subject"]), leaf["data"]
+        if "revision" in data:
+            self._policies.setdefault(path, []).append((entry.index, str(data["revision"])))
+        if leaf["type"] == EntryType.ACTION_INTENT:
+            request = _request(_payload(entry))
+            meant = (str(data.get("key", "")), list(request.get("targets", ())))
+            self._intents.setdefault(path, []).append(
+                (entry.index, None if request.get("effect") == Effect.READ else meant)
             )
-            if leaf["type"] == EntryType.RUN_FINISHED:
-                self._policies.pop(run, None)
-                self._intents.pop(run, None)
+
+    def policy(self, path: str, index: int) -> str:
+        """The revision that had decided on this path when this entry was written."""
+        return _latest(self._policies.get(path, ()), index) or ""
+
+    def intent(self, path: str, index: int) -> Intent | None:
+        """Key and targets of what was sent, None for a mere reading."""
+        return _latest(self._intents.get(path, ()), index)
+
+
+def _latest(noted: Sequence[tuple[int, T]], index: int) -> T | None:
+    return next((what for at, what in reversed(noted) if at <= index), None)
+
+
+def _leaf(entry: StoredEntry) -> dict[str, Any]:
+    try:
+        return parse_leaf(entry.leaf)
+    except JournalError as failure:
+        raise _unreadable(entry, failure) from failure
+
+
+def _payload(entry: StoredEntry) -> Any:
+    try:
+        return json.loads(entry.payload) if entry.payload else None
+    except ValueError as failure:
+        raise _unreadable(entry, failure) from failure
+
+
+def _unreadable(entry: StoredEntry, failure: Exception) -> JournalError:
+    return JournalError(f"entry {entry.index} cannot be read: {failure}; run: soar audit verify", entry.index)
+
+
+def _row(entry: StoredEntry, leaf: dict[str, Any], plot: _Plot) -> Row:
+    data, path = leaf["data"], str(leaf["subject"])
+    return Row(
+        index=entry.index,
+        at=leaf["at"],
+        type=leaf["type"],
+        who=leaf["actor"],
+        run=str(leaf.get("run", "")),
+        what=path,
+        action=str(data.get("action", "")),
+        result=str(data.get("state") or data.get("effect") or data.get("decision") or ""),
+        policy=plot.policy(path, entry.index),
+        data=data,
+        payload=_payload(entry),
+    )
 
 
 def _request(payload: Any) -> dict[str, Any]:
@@ -215,27 +290,36 @@ def _day(text: str) -> datetime | None:
     return datetime.strptime(text, "%Y-%m-%d").replace(tzinfo=UTC) if len(text) == len("2026-01-31") else None
 
 
-def _write(found: list[Any], written: Format) -> None:
+def _write(found: Iterable[Any], written: Format) -> None:
+    """Write each as it comes: an answer may be longer than memory."""
     match written:
         case Format.JSON:
-            print_json(found)
+            _write_json(found)
         case Format.OCSF:
             for event in found:
                 typer.echo(json.dumps(event, separators=(",", ":")))
         case Format.CSV:
-            typer.echo(_csv(found), nl=False)
+            writer = csv.writer(_Echo())
+            writer.writerow(_COLUMNS)
+            for row in found:
+                writer.writerow(_harmless(str(getattr(row, name))) for name in _COLUMNS)
         case Format.TABLE:
             table("", _COLUMNS, ([getattr(row, name) for name in _COLUMNS] for row in found))
 
 
-def _csv(rows: list[Row]) -> str:
-    """Rows after RFC 4180. A cell that a spreadsheet would take for a formula is led by an apostrophe."""
-    text = io.StringIO()
-    writer = csv.writer(text)
-    writer.writerow(_COLUMNS)
-    for row in rows:
-        writer.writerow(_harmless(str(getattr(row, name))) for name in _COLUMNS)
-    return text.getvalue()
+def _write_json(found: Iterable[Any]) -> None:
+    separator = "["
+    for row in found:
+        typer.echo(f"{separator}\n{as_json(row)}", nl=False)
+        separator = ","
+    typer.echo("[]" if separator == "[" else "\n]")
+
+
+class _Echo:
+    """Standard output, as the CSV writer wants it (lines after RFC 4180)."""
+
+    def write(self, text: str) -> None:
+        typer.echo(text, nl=False)
 
 
 def _harmless(cell: str) -> str:

@@ -89,7 +89,7 @@ class Intake:
     def _buried(self, refused: Consumed, refusal: StoreError) -> Consumed:
         """What the store cannot hold as alerts is kept as it came, with the reason."""
         letter = DeadLetter(
-            id=self._scribe.ids.new("deadletter"),
+            id=self._scribe.ids.new("dead"),
             record=refused.record,
             code="not_storable",
             reason=str(refusal).encode(errors="replace").decode(),

@@ -56,4 +56,13 @@ class UlidSource:
             else:  # same millisecond, or the clock went back: stay ordered
                 self._last_random += 1
             value = self._last_ms << 80 | self._last_random
-        return f"{kind}-{''.join([_PAIRS[value >> shift & 1023] for shift in range(120, -1, -10)])}"
+        return _name(kind, value)
+
+
+def earliest(kind: str, at: datetime) -> str:
+    """A name below all that `UlidSource` gives from this time on, and above those that it gave before."""
+    return _name(kind, int(at.timestamp() * 1000) << 80)
+
+
+def _name(kind: str, value: int) -> str:
+    return f"{kind}-{''.join([_PAIRS[value >> shift & 1023] for shift in range(120, -1, -10)])}"

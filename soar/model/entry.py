@@ -42,6 +42,8 @@ class EntryType(StrEnum):
     PAYLOAD_ERASED = "payload.erased"
     SUPPRESSION_ADDED = "suppression.added"
     SUPPRESSION_ENDED = "suppression.ended"
+    PAYLOAD_ARCHIVED = "payload.archived"
+    STATE_FORGOTTEN = "state.forgotten"
     HALT_SET = "halt.set"
     HALT_CLEARED = "halt.cleared"
 

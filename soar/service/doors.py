@@ -5,17 +5,15 @@ from __future__ import annotations
 import asyncio
 import contextlib
 from collections.abc import Awaitable, Callable, Mapping
-from dataclasses import dataclass
-from datetime import datetime
 from functools import partial
 
 from soar.connector.secret import Secret, SecretResolver
 from soar.engine.control import HALT
 from soar.errors import StoreUnavailableError
 from soar.ingest.kafka import KafkaSource, Subscription
-from soar.journal.trust import claimed
+from soar.service.exposure import Signing, signing
 from soar.service.running import Running
-from soar.store.port import Counts, Store
+from soar.store.port import Counts
 from soar.web.access import Doorkeeper
 from soar.web.app import build_app
 from soar.web.ingest import IngestDoor
@@ -102,35 +100,9 @@ class Doors:
     async def _metrics(self) -> str:
         service = self._running.service
         store, sequencer = service.store, self._running.sequencer
-        signed = await signing(store, now=service.clock.now(), disowned=sequencer.disowned is not None)
+        disowned = sequencer.disowned is not None
+        signed = await signing(store, now=service.clock.now(), disowned=disowned, loaded=service.loaded)
         return prometheus(await store.counts(), halted=await store.control(HALT) is not None, signed=signed)
-
-
-@dataclass(frozen=True, slots=True, kw_only=True)
-class Signing:
-    """How far the journal is signed. `age_seconds` is the age of the newest signed entry, None before there is one."""
-
-    exposed: int
-    exposed_seconds: float  # the age of the oldest entry under no checkpoint
-    age_seconds: float | None
-    disowned: bool
-
-
-async def signing(store: Store, *, now: datetime, disowned: bool) -> Signing:
-    """What of the journal is signed now; raises StoreUnavailableError."""
-    covered = max([claimed(note).size for note in await store.checkpoints(newest=1)], default=0)
-    size, _ = await store.tree()
-    ages: dict[int, float] = {}
-    async for entry in store.entries(start=max(covered - 1, 0)):
-        ages[entry.index] = (now - entry.at).total_seconds()
-        if entry.index >= covered:
-            break
-    return Signing(
-        exposed=max(size - covered, 0),
-        exposed_seconds=ages.get(covered, 0.0),
-        age_seconds=ages.get(covered - 1),
-        disowned=disowned,
-    )
 
 
 def prometheus(counts: Counts, *, halted: bool, signed: Signing) -> str:
@@ -155,6 +127,12 @@ def prometheus(counts: Counts, *, halted: bool, signed: Signing) -> str:
     if signed.age_seconds is not None:
         name, about = "soar_journal_checkpoint_age_seconds", "Age of the newest entry under a checkpoint."
         singles.append((name, about, signed.age_seconds))
+    for name, about, behind in (
+        ("soar_journal_not_cosigned_entries", "Entries under no cosigned checkpoint yet.", signed.not_cosigned),
+        ("soar_journal_not_anchored_entries", "Entries under no anchored checkpoint yet.", signed.not_anchored),
+    ):
+        if behind is not None:
+            singles.append((name, about, behind))
     for name, about, number in singles:
         lines += [f"# HELP {name} {about}", f"# TYPE {name} gauge", f"{name} {number}"]
     return "\n".join(lines) + "\n"

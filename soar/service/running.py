@@ -17,6 +17,7 @@ from soar.engine.admission import Admitted
 from soar.engine.interpreter import Interpreter
 from soar.engine.programs import Programs
 from soar.engine.recorder import Recorder
+from soar.engine.retention import Retention
 from soar.engine.timekeeper import Timekeeper
 from soar.engine.turns import Usher
 from soar.engine.waits import Waits
@@ -27,6 +28,7 @@ from soar.policy.embedded import EmbeddedEngine
 from soar.policy.gate import Gate
 from soar.policy.input import Environment
 from soar.service.assembly import Service
+from soar.service.storage import archive_of
 from soar.store.port import Fact, InsertPlaybook
 
 log = structlog.get_logger(__name__)
@@ -71,6 +73,12 @@ class Running:
             store=service.store, recorder=self.recorder, scribe=service.scribe, woken=self.worker.wake
         )
         self.sequencer = service.sequencer()
+        days = settings.retention.days
+        self.retention = (
+            Retention(store=service.store, scribe=service.scribe, folder=archive_of(service.loaded), days=days)
+            if days is not None
+            else None
+        )
         self.intake = service.intake(self.worker.wake)
         self._tasks: list[asyncio.Task[None]] = []
 
@@ -86,7 +94,8 @@ class Running:
         await self.recorder.start()
         await self.sequencer.check(self.service.anchors())
         await self._tell_start()
-        parts = (self.worker.run, self.timekeeper.run, self.usher.run, self.sequencer.run, *doors)
+        aging = () if self.retention is None else (self.retention.run,)
+        parts = (self.worker.run, self.timekeeper.run, self.usher.run, self.sequencer.run, *aging, *doors)
         self._tasks = [asyncio.create_task(_guard(part), name=part.__qualname__) for part in parts]
 
     async def wait(self) -> None:

@@ -2,14 +2,20 @@
 
 from __future__ import annotations
 
+import contextlib
+from collections.abc import Iterator
 from urllib.parse import urlsplit
 
 from soar.connector.secret import PREFIX, Secret, SecretResolver
 from soar.errors import ConfigError, NotSentError
+from soar.journal.archive import PAYLOAD_ARCHIVED, ArchiveFolder
 from soar.settings import Loaded
+from soar.store.evidence import Evidence
 from soar.store.port import Store
 from soar.store.postgres import PostgresStore
+from soar.store.postgres import evidence as postgres
 from soar.store.sqlite import SqliteStore
+from soar.store.sqlite import evidence as sqlite
 
 
 def store_of(loaded: Loaded) -> Store:
@@ -20,6 +26,23 @@ def store_of(loaded: Loaded) -> Store:
     path = loaded.path(loaded.settings.store.path)
     path.parent.mkdir(parents=True, exist_ok=True)
     return SqliteStore(path)
+
+
+@contextlib.contextmanager
+def evidence_of(loaded: Loaded) -> Iterator[tuple[Evidence, ArchiveFolder]]:
+    """The journal as the store holds it at one moment, and the archive that it tells of; nothing is made or changed.
+
+    Not within an event loop. Raises ConfigError, NotFoundError and StoreUnavailableError.
+    """
+    url = database_url(loaded)
+    path = loaded.path(loaded.settings.store.path)
+    with postgres.open_evidence(url) if url is not None else sqlite.open_evidence(path) as evidence:
+        yield evidence, archive_of(loaded).knowing(evidence.leaves(PAYLOAD_ARCHIVED))
+
+
+def archive_of(loaded: Loaded) -> ArchiveFolder:
+    """Where payloads go that have grown old."""
+    return ArchiveFolder(loaded.path(loaded.settings.retention.archive))
 
 
 def database_url(loaded: Loaded) -> str | None:

@@ -1,12 +1,37 @@
-"""The part of a store's port by which it forgets somebody; a store that cannot is still a store."""
+"""The part of a store's port by which it forgets somebody, and what every store makes of it.
+
+Payloads go whole, working state keeps everything but them. The journal's leaves stay, and every proof with them: a leaf
+holds only a salted hash, and the salt goes too.
+"""
 
 from __future__ import annotations
 
-from collections.abc import Callable
+import base64
+import json
+from collections.abc import Callable, Iterable, Sequence
 from dataclasses import dataclass
-from typing import Protocol, runtime_checkable
+from typing import Any, Protocol
 
+from soar.errors import NotFoundError, StateConflictError
 from soar.model.entry import Entry
+
+ERASED = "(erased)"
+_NAMED_RUNS = 5
+
+Path = tuple[str, ...]
+
+# JSON columns, and what in them is free text; all else there is of our own making, and must stay as it is.
+FREE: tuple[tuple[str, str, str, tuple[Path, ...]], ...] = (
+    ("runs", "vars", "id", ((),)),
+    ("runs", "outputs", "id", ((),)),
+    ("steps", "record", "run_id", (("result",), ("error",), ("data",))),
+    ("attempts", "attempt", "run_id", (("request", "params"), ("request", "targets"), ("error",))),
+    ("approvals", "approval", "run_id", (("binding",), ("votes", "reason"), ("votes", "answer"))),
+)
+"""(table, column, name of the run, paths)."""
+TEXTS = (("runs", "lock_key"), ("runs", "error"), ("alerts", "title"), ("alerts", "rule_id"), ("alerts", "rule_name"))
+# Names that must stay apart from each other: whoever sends the same thing again is not known by them any more.
+NAMES = (("alerts", "uid"), ("alerts", "coordinates"), ("records", "coordinates"), ("dead_letters", "coordinates"))
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -28,7 +53,6 @@ class Touched:
         return bool(self.entries or self.alerts or self.runs or self.dead_letters or self.other)
 
 
-@runtime_checkable
 class Erases(Protocol):
     """A store that can forget somebody, and stay provable."""
 
@@ -36,14 +60,81 @@ class Erases(Protocol):
         """What `erase` would take; changes nothing."""
         ...
 
-    async def erase(self, subject: str, tell: Callable[[str], Entry]) -> Touched:
+    async def erase(self, subject: str, tell: Callable[[str], Entry], *, elsewhere: Sequence[Entry] = ()) -> Touched:
         """Erase every payload that holds this text, in any case, with its salt; blank the state that repeats it.
 
-        `tell` makes the entry that accounts for the payload of the entry with this id; all of it is one transaction.
-        Raises `NotFoundError` where there is nothing, `StateConflictError` while a run that has not ended needs it.
+        `tell` makes the entry that accounts for the payload of the entry with this id; `elsewhere` are entries that
+        account for payloads in the archive. All of it is one transaction. Raises `NotFoundError` where there is nothing
+        here, unless there was something in the archive; `StateConflictError` while a run that has not ended needs it;
+        `NotAllowedError` where the store's own rules do not let this user.
         """
         ...
 
-    async def scrub(self) -> None:
-        """Let nothing that was deleted stay in the store's files; raises `StoreUnavailableError` while it cannot."""
+    async def scrub(self) -> tuple[str, ...]:
+        """Let nothing that was deleted stay in the store's files; returns what of them could not be reached, and why.
+
+        Raises `StoreUnavailableError` while it cannot, `NotAllowedError` where this user may not.
+        """
         ...
+
+
+def consider(found: Touched, elsewhere: Sequence[Entry]) -> None:
+    """Raise NotFoundError where there is nothing to erase, StateConflictError where a run still needs it."""
+    if not found.anything and not elsewhere:
+        raise NotFoundError("nothing in the store tells of this subject; is it spelled as the alerts spell it?")
+    if found.open_runs:
+        more = len(found.open_runs) - _NAMED_RUNS
+        named = ", ".join(found.open_runs[:_NAMED_RUNS]) + (f" and {more} more" if more > 0 else "")
+        raise StateConflictError(
+            f"{named} still need it and have not ended; let them end, or end them: soar runs cancel RUN --reason ..."
+        )
+
+
+class Subject:
+    """Somebody's name as text holds it: in any case, and escaped as JSON within JSON escapes it."""
+
+    def __init__(self, value: str) -> None:
+        spellings = {value}
+        for _ in range(3):
+            spellings |= {json.dumps(each, ensure_ascii=plain)[1:-1] for each in spellings for plain in (True, False)}
+        self._spellings = tuple(each.casefold() for each in spellings)
+
+    def named_in(self, text: str | bytes | None) -> bool:
+        """Whether this text tells of them."""
+        if text is None:
+            return False
+        folded = (text.decode(errors="replace") if isinstance(text, bytes) else text).casefold()
+        return any(each in folded for each in self._spellings)
+
+    def named_in_record(self, record: str) -> bool:
+        """Whether a record as it came in, whose bytes are base64 in its JSON, tells of them."""
+        fields = json.loads(record)
+        raw = (base64.urlsafe_b64decode(fields[name] or "") for name in ("value", "key"))
+        return self.named_in(record) or any(map(self.named_in, raw))
+
+    def without(self, value: Any) -> Any:
+        """A JSON value with every text that tells of them blanked, names included."""
+        if isinstance(value, str):
+            return ERASED if self.named_in(value) else value
+        if isinstance(value, dict):
+            return {self.without(name): self.without(child) for name, child in value.items()}
+        if isinstance(value, list):
+            return [self.without(child) for child in value]
+        return ERASED if isinstance(value, int | float) and self.named_in(json.dumps(value)) else value
+
+
+def without(document: Any, free: Iterable[tuple[str, ...]], subject: Subject) -> Any:
+    """A document with every text in these parts of it blanked that tells of somebody."""
+    for path in free:
+        document = _at(document, path, subject)
+    return document
+
+
+def _at(value: Any, path: tuple[str, ...], subject: Subject) -> Any:
+    """The value with what stands at `path` blanked; a list on the way means each of its items."""
+    if isinstance(value, list) and path:
+        return [_at(child, path, subject) for child in value]
+    if not path:
+        return subject.without(value)
+    head, *rest = path
+    return value | {head: _at(value[head], tuple(rest), subject)} if value and value.get(head) is not None else value

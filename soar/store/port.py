@@ -19,6 +19,8 @@ from soar.model.approval import Approval, ApprovalState
 from soar.model.entry import Entry
 from soar.model.run import Run, RunState, StepRecord
 from soar.model.suppression import Suppression
+from soar.store.aging import Ages
+from soar.store.erasure import Erases
 from soar.store.queueing import CallTurn, HoldInstance, JoinQueue, KeepsTurns, SweepTurns, Turn
 
 
@@ -328,7 +330,7 @@ class Counts:
     entries: int
 
 
-class Store(KeepsTurns, Protocol):
+class Store(KeepsTurns, Ages, Erases, Protocol):
     """A durable home for runs and the journal."""
 
     async def open(self) -> None:
@@ -483,6 +485,10 @@ class Store(KeepsTurns, Protocol):
 
     async def add_cosigned(self, size: int, text: str) -> None:
         """Keep the same checkpoint with its witnesses' lines; `checkpoints` gives this one from then on."""
+        ...
+
+    async def cosigned(self) -> str | None:
+        """The newest checkpoint that was kept with its witnesses' lines."""
         ...
 
     async def hashes(self, level: int, start: int, count: int) -> list[bytes]:

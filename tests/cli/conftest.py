@@ -1,28 +1,24 @@
 """Homes for the tests of the commands of the day."""
 
+import os
 import shutil
+import socket
+import subprocess
+import sys
+from collections.abc import Iterator
 from pathlib import Path
 
 import pytest
 
-from soar.journal.note import Signer
+from .operate_home import Home, fill
 
-from .operate_home import ALERTS, NOT_JSON, ORIGIN, PLAYBOOKS, TOKEN, Home, as_bytes
+STACK = Path(__file__).parents[2] / "scripts" / "stack"
 
 
 @pytest.fixture(scope="session")
 def filled(tmp_path_factory: pytest.TempPathFactory) -> Home:
     """A home in which every alert of `ALERTS` has been answered as far as it goes. Look, do not touch."""
-    home = Home(tmp_path_factory.mktemp("home"))
-    (home.folder / "playbooks").mkdir()
-    (home.folder / "mappings").mkdir()
-    for name, text in PLAYBOOKS.items():
-        (home.folder / "playbooks" / f"{name}.yaml").write_text(text)
-    for name, secret in (("journal.key", Signer.generate(ORIGIN).to_text()), ("token", TOKEN)):
-        (home.folder / name).write_text(secret)
-        (home.folder / name).chmod(0o600)
-    home.work({name: as_bytes(alert) for name, alert in ALERTS.items()} | {"letter": NOT_JSON})
-    return home
+    return fill(Home(tmp_path_factory.mktemp("home")))
 
 
 @pytest.fixture
@@ -30,3 +26,24 @@ def copy(filled: Home, tmp_path: Path) -> Home:
     """The filled home, to do with as one likes."""
     shutil.copytree(filled.folder, tmp_path / "home")
     return Home(tmp_path / "home", dict(filled.admitted))
+
+
+@pytest.fixture(scope="session")
+def server(postgres: str, tmp_path_factory: pytest.TempPathFactory) -> Iterator[str]:
+    """A PostgreSQL that nobody else uses: the DSN of its superuser. Where there is one, there is another."""
+    with socket.socket() as free:
+        free.bind(("127.0.0.1", 0))
+        port = free.getsockname()[1]
+    own = {"SOAR_STACK_HOME": str(tmp_path_factory.mktemp("server")), "SOAR_STACK_POSTGRES_PORT": str(port)}
+    assert str(port) not in postgres
+
+    def stack(verb: str) -> str:
+        command = [sys.executable, str(STACK), verb, "postgres"]
+        environ = {**os.environ, **own, "SOAR_STACK_DOCKER": "0"}
+        return subprocess.run(command, env=environ, capture_output=True, text=True, check=True).stdout
+
+    stack("up")
+    try:
+        yield dict(line.split("=", 1) for line in stack("env").splitlines())["SOAR_STACK_POSTGRES"]
+    finally:
+        stack("wipe")

@@ -13,13 +13,14 @@ from soar.cli.app import app
 from soar.cli.base import exit_code
 from soar.engine.admission import Admitted
 from soar.errors import SoarError
+from soar.journal.note import Signer
 from soar.lab import LabServer
 from soar.lab.faults import Fault
 from soar.model.alert import Record
 from soar.model.approval import Approval
 from soar.service import Running, assemble, starters
+from soar.service.storage import store_of
 from soar.settings import load_settings
-from soar.store.sqlite import SqliteStore
 
 TOKEN = "a-token-for-tests"
 ORIGIN = "soar.test/journal"
@@ -142,7 +143,7 @@ class Home:
         """The newest request to people of that run, as the store has it."""
 
         async def read() -> Approval:
-            store = SqliteStore(self.database)
+            store = store_of(load_settings(self.config, {}))
             await store.open()
             try:
                 return (await store.approvals(run_id=self.run(name)))[0]
@@ -191,6 +192,19 @@ def as_bytes(alert: object) -> bytes:
     return json.dumps(alert).encode()
 
 
+def fill(home: Home) -> Home:
+    """Let every alert of `ALERTS` be answered as far as it goes, in the store that `database` names, else in a file."""
+    (home.folder / "playbooks").mkdir(exist_ok=True)
+    (home.folder / "mappings").mkdir(exist_ok=True)
+    for name, text in PLAYBOOKS.items():
+        (home.folder / "playbooks" / f"{name}.yaml").write_text(text)
+    for name, secret in (("journal.key", Signer.generate(ORIGIN).to_text()), ("token", TOKEN)):
+        (home.folder / name).write_text(secret)
+        (home.folder / name).chmod(0o600)
+    home.work({name: as_bytes(alert) for name, alert in ALERTS.items()} | {"letter": NOT_JSON})
+    return home
+
+
 def write_config(folder: Path, url: str) -> None:
     """The configuration of a home whose lab listens at `url`."""
     token = f"secret://file{folder / 'token'}"
@@ -209,4 +223,6 @@ def write_config(folder: Path, url: str) -> None:
         ],
         "cli": {"act_as": True},
     }
+    if (folder / "database").exists():
+        document["store"] = {"url": f"secret://file{folder / 'database'}"}
     (folder / "soar.yaml").write_text(json.dumps(document, indent=2))  # JSON is YAML

@@ -13,7 +13,8 @@ from soar.engine.timekeeper import Sequencer
 from soar.journal.note import Signer
 from soar.model.clock import SystemClock, UlidSource
 from soar.model.entry import Entry, EntryType
-from soar.service.doors import prometheus, signing
+from soar.service.doors import prometheus
+from soar.service.exposure import signing
 from soar.store.port import Fact
 from soar.store.sqlite import SqliteStore
 

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import asyncio
+import json
 import shutil
 import socket
 import subprocess
@@ -21,9 +22,12 @@ from soar.journal.cosignature import CosignatureVerifier
 from soar.journal.note import Verifier
 from soar.journal.trust import TrustPolicy
 from soar.model.clock import SystemClock
+from soar.model.entry import EntryType
 from soar.service import assemble, read_key
+from soar.service.doors import prometheus
+from soar.service.exposure import Signing, signing
 from soar.settings import load_settings
-from soar.store.port import Store
+from soar.store.port import Counts, Fact, Store
 
 SOAR = [sys.executable, "-m", "soar"]
 
@@ -93,6 +97,37 @@ def test_a_restored_backup_is_not_signed(home: Path, witness: CosignatureVerifie
     (home.parent / "anchor").unlink()
     restored, why = asyncio.run(admitted(home, "fourth"))
     assert why is not None, "the witness alone tells too"
+    structlog.reset_defaults()
+
+
+def test_what_nobody_else_has_seen_yet_is_counted(home: Path, witness: CosignatureVerifier) -> None:
+    """By the metrics and by `soar audit status`: entries beyond the last cosigned and the last anchored checkpoint."""
+    asyncio.run(admitted(home, "first"))
+
+    async def after(entries: int) -> tuple[Signing, int]:
+        loaded = load_settings(home, environ={})
+        async with assemble(loaded) as service:
+            told = tuple(service.scribe.entry(EntryType.HALT_SET, "halt") for _ in range(entries))
+            assert await service.store.commit([Fact(entries=told)]) == [None]
+            now = service.clock.now()
+            signed = await signing(service.store, now=now, disowned=False, loaded=loaded)
+            return signed, (await service.store.tree())[0]
+
+    def status() -> tuple[int, int, int]:
+        asked = subprocess.run([*SOAR, "audit", "status", "--json", "--config", home], capture_output=True, check=True)
+        found = json.loads(asked.stdout)
+        return found["exposed"], found["not_cosigned"], found["not_anchored"]
+
+    assert witness
+    signed, _ = asyncio.run(after(0))
+    assert (signed.exposed, signed.not_cosigned, signed.not_anchored) == (0, 0, 0) == status()
+    signed, size = asyncio.run(after(3))
+    assert (signed.exposed, signed.not_cosigned, signed.not_anchored) == (3, 3, 3) == status()
+    (home.parent / "anchor").unlink()
+    assert status() == (3, 3, size)
+    lines = prometheus(Counts(alerts={}, runs={}, actions={}, approvals={}, entries=size), halted=False, signed=signed)
+    assert "soar_journal_not_cosigned_entries 3\n" in lines
+    assert "soar_journal_not_anchored_entries 3\n" in lines
     structlog.reset_defaults()
 
 

@@ -630,10 +630,12 @@ async def test_pages_join_without_gap(store: Store) -> None:
 async def test_witnesses_lines_are_kept_with_their_checkpoint(store: Store) -> None:
     for size in (1, 2):
         await store.add_checkpoint(size, str(size))
+    assert await store.cosigned() is None
     for text in ("2 cosigned", "2 cosigned twice"):
         await store.add_cosigned(2, text)
     await store.add_checkpoint(2, "2 again")
     assert await store.checkpoints() == ["1", "2 cosigned twice"]
+    assert await store.cosigned() == "2 cosigned twice"
 
 
 async def test_nodes_of_the_tree_are_kept_and_prove_every_entry(store: Store) -> None:

@@ -103,15 +103,27 @@ def where(dsn: str) -> str:
     return f"postgresql://{parts.hostname or ''}:{parts.port or 5432}{parts.path}"
 
 
-async def connect(dsn: str) -> Db:
+async def connect(dsn: str, *, command_seconds: float | None = _COMMAND_SECONDS) -> Db:
     """A connection outside the pool, for what takes long."""
-    db = await asyncpg.connect(dsn, **options())
+    db = await asyncpg.connect(dsn, **options() | {"command_timeout": command_seconds})
     try:
         await prepare(db)
     except BaseException:
         await db.close()
         raise
     return db
+
+
+async def connect_to_read(dsn: str) -> Db:
+    """A connection for long reading alone; it asks the server for no promise, as it writes nothing."""
+    settings = {"application_name": "soar audit", "timezone": "UTC"}
+    db = await asyncpg.connect(dsn, server_settings=settings, timeout=_CONNECT_SECONDS)
+    await _set_codec(db)
+    return db
+
+
+async def _set_codec(db: Db) -> None:
+    await db.set_type_codec("text", schema="pg_catalog", encoder=to_text, decoder=from_text, format="binary")
 
 
 def options() -> dict[str, Any]:
@@ -121,7 +133,7 @@ def options() -> dict[str, Any]:
 
 async def prepare(db: Db) -> None:
     """Set up a new connection; raises StoreUnavailableError where the server does not promise what we promise."""
-    await db.set_type_codec("text", schema="pg_catalog", encoder=to_text, decoder=from_text, format="binary")
+    await _set_codec(db)
     names = ("synchronous_commit", "fsync", "server_encoding", "server_version_num")
     found = await db.fetchrow("SELECT " + ", ".join(f"current_setting('{name}') AS {name}" for name in names))
     for name, accepted, remedy in _PROMISES:

@@ -182,6 +182,13 @@ class Database:
                 _hang_up(db)
                 raise
 
+    async def maintain(self, work: Callable[[str], Awaitable[T]]) -> T:
+        """Do something about the database on a connection of its own; it is given the DSN."""
+        try:
+            return await work(self._dsn)
+        except (*AGAIN, *AWAY, asyncpg.PostgresError) as failure:
+            raise StoreUnavailableError(f"store {self.where}: {type(failure).__name__}: {failure}") from failure
+
     async def listen(self, woken: Callable[[], None]) -> None:
         """Call `woken` whenever a run may have become ready, by any process, until cancelled."""
         while not self._closed:

@@ -115,6 +115,9 @@ WHERE idx >= $1 AND run_id = $3 ORDER BY run_seq LIMIT $2
 SELECT coalesce(cosigned.text, checkpoints.text) AS text
 FROM checkpoints LEFT JOIN cosigned USING (size) ORDER BY size DESC LIMIT $1
 
+-- name: cosigned
+SELECT text FROM cosigned ORDER BY size DESC LIMIT 1
+
 -- name: leaf_hashes
 SELECT leaf_hash AS hash FROM entries WHERE idx >= $1 ORDER BY idx LIMIT $2
 

@@ -13,14 +13,18 @@ from soar.errors import StoreError
 from soar.model.action import Attempt
 from soar.model.alert import Alert, DeadLetter, Outcome
 from soar.model.approval import Approval, ApprovalState
+from soar.model.entry import Entry
 from soar.model.run import Run, RunState, StepRecord
 from soar.model.suppression import Suppression
 from soar.store import port, queueing
-from soar.store.postgres import admission, reads, turns
+from soar.store.aging import Forgotten, OldPayloads
+from soar.store.erasure import Touched
+from soar.store.postgres import admission, aging, erasing, reads, turns
 from soar.store.postgres.batch import begin_for, write_apart, write_together
 from soar.store.postgres.connect import RefusedError
 from soar.store.postgres.database import Database
 from soar.store.postgres.rows import alert_row_of, array, letter_of, run_of
+from soar.store.postgres.scrubbing import scrub
 from soar.store.postgres.sql import statements
 
 PATIENCE_SECONDS = 10.0
@@ -232,6 +236,11 @@ class PostgresStore:
         """Keep the same checkpoint with its witnesses' lines."""
         await self._fetch(self._writes["add_cosigned"], size, text)
 
+    async def cosigned(self) -> str | None:
+        """The newest checkpoint that was kept with its witnesses' lines."""
+        rows = await self._fetch(self._reads["cosigned"])
+        return rows[0]["text"] if rows else None
+
     async def hashes(self, level: int, start: int, count: int) -> list[bytes]:
         """Nodes of the journal's tree."""
         if level:
@@ -244,6 +253,34 @@ class PostgresStore:
         """Keep nodes above the leaves."""
         levels, indexes = zip(*nodes, strict=True)
         await self._fetch(self._writes["add_hashes"], levels, indexes, list(nodes.values()))
+
+    async def touched(self, subject: str) -> Touched:
+        """What tells of somebody."""
+        return await self._database.read(lambda db: erasing.touched(db, subject))
+
+    async def erase(self, subject: str, tell: Callable[[str], Entry], *, elsewhere: Sequence[Entry] = ()) -> Touched:
+        """Forget them, and tell the journal; their bytes stay in the server's files until `scrub`."""
+        return await self._database.write(lambda db: erasing.erase(db, subject, tell, elsewhere=elsewhere))
+
+    async def scrub(self) -> tuple[str, ...]:
+        """Write the tables and the write-ahead log anew, without what was deleted."""
+        return await self._database.maintain(scrub)
+
+    async def old_payloads(self, before: datetime, *, after: str, limit: int) -> OldPayloads:
+        """Payloads that may leave."""
+        return await self._database.read(lambda db: aging.old_payloads(db, before, after, limit))
+
+    async def archive(self, names: Sequence[str], told: Entry) -> None:
+        """Delete these payloads, and tell the journal where they are."""
+        await self._database.write(lambda db: aging.archive(db, names, told))
+
+    async def leaves(self, kind: str) -> list[bytes]:
+        """The leaves of this type, oldest first."""
+        return [row["leaf"] for row in await self._fetch(statements("evidence.sql")["leaves"], kind)]
+
+    async def forget(self, before: datetime, *, limit: int, tell: Callable[[Forgotten], Entry]) -> Forgotten:
+        """Delete what ended before a time, and tell the journal."""
+        return await self._database.write(lambda db: aging.forget(db, before, limit, tell))
 
     async def _page(self, start: int, run_id: str | None) -> list[port.EntryRow]:
         return await self._database.read(lambda db: reads.entries(db, start, run_id, _PAGE))

@@ -7,18 +7,17 @@ SQLite cannot read any more is a finding like any other, because a damaged page 
 from __future__ import annotations
 
 import contextlib
+import json
 import sqlite3
-from collections.abc import Callable, Iterable, Iterator
-from dataclasses import dataclass
+from collections.abc import Collection, Iterator
 from pathlib import Path
 from typing import Any
 from urllib.parse import quote
 
-from soar.errors import JournalError, NotFoundError, StoreUnavailableError
+from soar.errors import NotFoundError, StoreUnavailableError
 from soar.journal.merkle import Frontier
-from soar.journal.note import Verifier
-from soar.journal.rotation import first_key
-from soar.journal.verify import KEY_ROTATED, Report, StoredEntry, verify_log
+from soar.journal.verify import StoredEntry
+from soar.store.evidence import FINDINGS_MAX, STATE_FORGOTTEN, forgotten_before
 
 TABLES = ("entries", "payloads", "tree", "checkpoints")
 GUARDS = frozenset(
@@ -33,7 +32,6 @@ GUARDS = frozenset(
 )
 """The triggers that refuse changes; the tree is the proof, they only make an accident loud."""
 
-_MOST = 20  # findings of one kind; the first says it, the rest would scroll it away
 _NOT_THE_FILE = frozenset(
     {sqlite3.SQLITE_BUSY, sqlite3.SQLITE_LOCKED, sqlite3.SQLITE_CANTOPEN, sqlite3.SQLITE_PERM, sqlite3.SQLITE_NOMEM}
 )
@@ -44,7 +42,13 @@ SELECT idx, entries.id, type, at, run_id, leaf, leaf_hash, salt, body
 FROM entries LEFT JOIN payloads ON entry_id = entries.id
 """
 
-_LEAVES = "SELECT leaf FROM entries"
+_WANTED = (
+    ("start", "idx >= :start"),
+    ("end", "idx < :end"),
+    ("run", "run_id = :run"),
+    ("type", "type = :type"),
+    ("text", "instr(leaf, :text) > 0"),
+)
 
 # What state says against what the journal says: (what a row of the answer means, query).
 _DIVERGENCE = (
@@ -64,7 +68,8 @@ _DIVERGENCE = (
     (
         "run {} has entries in the journal from {} on, but is not among the runs",
         """SELECT run_id, min(idx) FROM entries
-            WHERE run_id IS NOT NULL AND run_id NOT IN (SELECT id FROM runs) GROUP BY run_id""",
+            WHERE run_id IS NOT NULL AND run_id NOT IN (SELECT id FROM runs)
+            GROUP BY run_id HAVING max(at) >= :forgotten""",
     ),
     (
         "run {} holds {} as the hash of its last entry, the journal {}",
@@ -78,39 +83,9 @@ _DIVERGENCE = (
     ),
 )
 
-Watch = Callable[[Iterable[StoredEntry], int], Iterable[StoredEntry]]
-
-
-@dataclass(frozen=True, slots=True)
-class Finding:
-    """Something wrong; `index`, `id` and `type` name the first entry it concerns, as far as it concerns one."""
-
-    message: str
-    index: int | None = None
-    id: str | None = None
-    type: str | None = None
-
-
-@dataclass(frozen=True, slots=True)
-class Examination:
-    """What the journal proves, and everything wrong with the file that holds it; the lowest entry first."""
-
-    report: Report
-    findings: tuple[Finding, ...]
-
-    @property
-    def ok(self) -> bool:
-        """Whether nothing at all is wrong."""
-        return not self.findings
-
-    @property
-    def first_bad(self) -> Finding | None:
-        """The finding about the lowest entry, None where no entry is known to be bad."""
-        return next((each for each in self.findings if each.index is not None), None)
-
 
 @contextlib.contextmanager
-def open_evidence(path: Path) -> Iterator[Evidence]:
+def open_evidence(path: Path) -> Iterator[SqliteEvidence]:
     """The file at one moment, read-only; raises NotFoundError and StoreUnavailableError."""
     if not path.is_file():
         raise NotFoundError(f"there is no store at {path}; `soar run` makes one at its first start")
@@ -121,7 +96,7 @@ def open_evidence(path: Path) -> Iterator[Evidence]:
     try:
         db.text_factory = _text
         db.execute("BEGIN")
-        yield Evidence(path, db)
+        yield SqliteEvidence(path, db)
     finally:
         db.close()
 
@@ -131,38 +106,53 @@ def _text(raw: bytes) -> str:
     return raw.decode(errors="backslashreplace")
 
 
-class Evidence:
+class SqliteEvidence:
     """What the file says. `damage` collects what SQLite could not read."""
 
     def __init__(self, path: Path, db: sqlite3.Connection) -> None:
-        self.path = path
+        self.where = str(path)
         self.damage: list[str] = []
         self._db = db
 
-    def entries(self) -> Iterator[StoredEntry]:
-        """Every entry in tree order, with the columns that repeat a field of its leaf."""
-        for row in self._rows("entries", f"{_ENTRIES} ORDER BY idx"):
+    def entries(
+        self,
+        *,
+        start: int = 0,
+        end: int | None = None,
+        run_id: str | None = None,
+        kind: str | None = None,
+        mentions: str | None = None,
+        newest_first: bool = False,
+    ) -> Iterator[StoredEntry]:
+        """Entries in tree order or against it, with the columns that repeat a field of their leaf."""
+        given = {"start": start, "end": end, "run": run_id, "type": kind, "text": mentions and mentions.encode()}
+        wanted = " AND ".join(condition for name, condition in _WANTED if given[name] is not None)
+        order = "idx DESC" if newest_first else "idx"
+        query = f"{_ENTRIES} WHERE {wanted or 'TRUE'} ORDER BY {order}"
+        for row in self._rows("entries", query, **given):
             yield _stored(row)
 
-    def newest(self, *, limit: int, run_id: str | None = None, kind: str | None = None) -> list[StoredEntry]:
-        """The newest so many entries, of one run or type if given, in tree order."""
-        wanted = "WHERE (:run IS NULL OR run_id = :run) AND (:type IS NULL OR type = :type)"
-        query = f"{_ENTRIES} {wanted} ORDER BY idx DESC LIMIT :limit"
-        return [_stored(row) for row in self._rows("entries", query, run=run_id, type=kind, limit=limit)][::-1]
+    def of_runs(self, run_ids: Collection[str], kinds: Collection[str]) -> Iterator[StoredEntry]:
+        """Entries of these types of these runs, in tree order."""
+        wanted = "run_id IN (SELECT value FROM json_each(:runs)) AND type IN (SELECT value FROM json_each(:types))"
+        values = {"runs": json.dumps(list(run_ids)), "types": json.dumps(list(kinds))}
+        for row in self._rows("entries", f"{_ENTRIES} WHERE {wanted} ORDER BY idx", **values):
+            yield _stored(row)
 
-    def entry(self, index: int) -> StoredEntry | None:
-        """One entry."""
-        rows = self._rows("entries", f"{_ENTRIES} WHERE idx = :idx", idx=index)
-        return next((_stored(row) for row in rows), None)
+    def leaves(self, kind: str) -> list[bytes]:
+        """The leaves of this type, oldest first."""
+        query = "SELECT leaf FROM entries WHERE type = :type ORDER BY idx"
+        return [row[0] for row in self._rows("entries", query, type=kind)]
 
-    def checkpoints(self, newest: int = -1) -> list[str]:
+    def checkpoints(self, newest: int | None = None) -> list[str]:
         """Signed checkpoints, oldest first; or the `newest` so many."""
         query = "SELECT text FROM checkpoints ORDER BY size DESC LIMIT :newest"
-        return [str(row[0]) for row in self._rows("checkpoints", query, newest=newest)][::-1]
+        return [str(row[0]) for row in self._rows("checkpoints", query, newest=-1 if newest is None else newest)][::-1]
 
-    def handovers(self) -> list[bytes]:
-        """The leaves that say that a key follows another, oldest first."""
-        return [row[0] for row in self._rows("entries", f"{_LEAVES} WHERE type = '{KEY_ROTATED}' ORDER BY idx")]
+    def cosigned(self) -> str | None:
+        """The newest checkpoint that carries the lines of witnesses."""
+        rows = self._rows("checkpoints", "SELECT text FROM cosigned ORDER BY size DESC LIMIT 1")
+        return next((str(row[0]) for row in rows), None)
 
     def tree(self) -> tuple[int, bytes]:
         """Size and frontier as stored; an empty journal has no row yet."""
@@ -171,8 +161,9 @@ class Evidence:
 
     def divergence(self) -> Iterator[str]:
         """Where state and journal tell different stories, which one transaction never writes."""
+        forgotten = forgotten_before(self.leaves(STATE_FORGOTTEN))
         for meaning, query in _DIVERGENCE:
-            for row in self._rows("state", f"{query} LIMIT {_MOST}"):
+            for row in self._rows("state", f"{query} LIMIT {FINDINGS_MAX}", forgotten=forgotten):
                 yield meaning.format(*row)
 
     def structure(self) -> Iterator[str]:
@@ -197,67 +188,10 @@ class Evidence:
             yield from self._db.execute(query, values)
         except sqlite3.Error as failure:
             if getattr(failure, "sqlite_errorcode", 0) & 0xFF in _NOT_THE_FILE:
-                raise StoreUnavailableError(f"store {self.path} cannot be read: {failure}") from failure
+                raise StoreUnavailableError(f"store {self.where} cannot be read: {failure}") from failure
             message = f"{what} cannot be read any further: {failure}"
             if message not in self.damage:
                 self.damage.append(message)
-
-
-def examine(
-    path: Path,
-    *,
-    origin: str,
-    key: Verifier,
-    watch: Watch = lambda entries, _: entries,
-) -> Examination:
-    """Verify the journal in a store's file; raises only where there is no file, or nobody can look into it now.
-
-    `key` is one that signed it: the first, the last, or one between; handovers lead from one to the next.
-    `watch` is given the entries and how many are expected, and passes them on: for a progress bar.
-    """
-    with open_evidence(path) as evidence:
-        size, raw = evidence.tree()
-        claimed = size if isinstance(size, int) else 0
-        report = verify_log(
-            watch(evidence.entries(), claimed),
-            evidence.checkpoints(),
-            origin=origin,
-            verifiers=[first_key(evidence.handovers(), key)],
-            key=key,
-            tree_size=claimed,
-        )
-        beside = [*_frontier(raw, report), *evidence.divergence(), *evidence.structure()]
-        named = [_named(evidence, problem.index, problem.message) for problem in report.problems]
-        damage = [_damaged(report.size, message) for message in evidence.damage]
-        findings = sorted((*damage, *named, *map(Finding, beside)), key=_position)
-        return Examination(report, tuple(findings))
-
-
-def _frontier(raw: Any, report: Report) -> Iterator[str]:
-    try:
-        frontier = Frontier.from_bytes(raw)
-    except (JournalError, TypeError) as failure:
-        yield f"the stored frontier cannot be read: {failure}"
-        return
-    if (frontier.size, frontier.root()) != (report.size, report.root):
-        yield (
-            f"the stored frontier has size {frontier.size} and root {frontier.root().hex()},"
-            f" the entries give size {report.size} and root {report.root.hex()}"
-        )
-
-
-def _named(evidence: Evidence, index: int | None, message: str) -> Finding:
-    entry = None if index is None else evidence.entry(index)
-    copies = entry.copies if entry else {}
-    return Finding(message, index, *(None if copies.get(key) is None else str(copies[key]) for key in ("id", "type")))
-
-
-def _damaged(entries: int, message: str) -> Finding:
-    return Finding(message, entries if message.startswith("entries ") else None)
-
-
-def _position(finding: Finding) -> float:
-    return float("inf") if finding.index is None else finding.index
 
 
 def _stored(row: tuple[Any, ...]) -> StoredEntry:

@@ -254,6 +254,12 @@ def checkpoints(db: sqlite3.Connection, newest_only: int | None) -> list[str]:
     return [row[0] for row in reversed(rows)]
 
 
+def cosigned(db: sqlite3.Connection) -> str | None:
+    """The newest checkpoint that was kept with its witnesses' lines."""
+    row = db.execute("SELECT text FROM cosigned ORDER BY size DESC LIMIT 1").fetchone()
+    return row[0] if row else None
+
+
 def hashes(db: sqlite3.Connection, level: int, start: int, count: int) -> list[bytes]:
     """Nodes of the tree."""
     leaves = "SELECT leaf_hash FROM entries WHERE idx >= :start ORDER BY idx LIMIT :count"

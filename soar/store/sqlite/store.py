@@ -21,13 +21,14 @@ from soar.model.entry import Entry
 from soar.model.run import Run, RunState, StepRecord
 from soar.model.suppression import Suppression
 from soar.store import port, queueing
+from soar.store.aging import Forgotten, OldPayloads
 from soar.store.erasure import Touched
-from soar.store.sqlite import erasing, reads, tree, turns
+from soar.store.sqlite import aging, erasing, reads, tree, turns
 from soar.store.sqlite.rows import run_of
 from soar.store.sqlite.tree import Appender
 from soar.store.sqlite.writes import apply, check_lease
 
-SCHEMA_VERSION = 5
+SCHEMA_VERSION = 6
 _PAGE = 1000
 
 P = ParamSpec("P")
@@ -285,6 +286,10 @@ class SqliteStore:
         """Keep the same checkpoint with its witnesses' lines."""
         await self._write(lambda db: db.execute("INSERT OR REPLACE INTO cosigned VALUES (?, ?)", (size, text)))
 
+    async def cosigned(self) -> str | None:
+        """The newest checkpoint that was kept with its witnesses' lines."""
+        return await self._read(reads.cosigned)
+
     async def hashes(self, level: int, start: int, count: int) -> list[bytes]:
         """Nodes of the journal's tree."""
         return await self._read(reads.hashes, level, start, count)
@@ -298,11 +303,11 @@ class SqliteStore:
         """What tells of somebody."""
         return await self._read(erasing.touched, subject)
 
-    async def erase(self, subject: str, tell: Callable[[str], Entry]) -> Touched:
+    async def erase(self, subject: str, tell: Callable[[str], Entry], *, elsewhere: Sequence[Entry] = ()) -> Touched:
         """Forget them, and tell the journal; their bytes stay in the file until `scrub`."""
-        return await self._write(lambda db: erasing.erase(db, subject, tell))
+        return await self._write(lambda db: erasing.erase(db, subject, tell, elsewhere=elsewhere))
 
-    async def scrub(self) -> None:
+    async def scrub(self) -> tuple[str, ...]:
         """Write the file anew, without what was deleted; the write-ahead log is emptied."""
 
         def in_thread() -> None:
@@ -312,6 +317,23 @@ class SqliteStore:
                 raise StoreUnavailableError(f"store {self.path} cannot be written anew: {failure}") from failure
 
         await self._in(self._writer, in_thread)
+        return ()
+
+    async def old_payloads(self, before: datetime, *, after: str, limit: int) -> OldPayloads:
+        """Payloads that may leave."""
+        return await self._read(aging.old_payloads, before, after, limit)
+
+    async def archive(self, names: Sequence[str], told: Entry) -> None:
+        """Delete these payloads, and tell the journal where they are."""
+        await self._write(lambda db: aging.archive(db, names, told))
+
+    async def leaves(self, kind: str) -> list[bytes]:
+        """The leaves of this type, oldest first."""
+        return await self._read(aging.leaves, kind)
+
+    async def forget(self, before: datetime, *, limit: int, tell: Callable[[Forgotten], Entry]) -> Forgotten:
+        """Delete what ended before a time, and tell the journal."""
+        return await self._write(lambda db: aging.forget(db, before, limit, tell))
 
 
 def _refusal(db: sqlite3.Connection, fact: port.Fact, journal: Appender) -> StoreError | None:
@@ -371,9 +393,7 @@ def _migrate(db: sqlite3.Connection) -> None:
         )
     for number in range(version + 1, SCHEMA_VERSION + 1):
         file = resources.files(__package__).joinpath(f"{number:03}.sql")
-        if not file.is_file():  # not every number was used
-            continue
-        sql = file.read_text()
+        sql = file.read_text() if file.is_file() else ""  # a number that was never used
         try:
             db.executescript(f"BEGIN IMMEDIATE;\n{sql}\nPRAGMA user_version = {number};\nCOMMIT;")
         except sqlite3.Error:
