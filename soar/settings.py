@@ -9,9 +9,9 @@ from __future__ import annotations
 import os
 from collections.abc import Mapping
 from pathlib import Path
-from typing import Any, Literal
+from typing import Any, Literal, Self
 
-from pydantic import BaseModel, ConfigDict, Field, ValidationError, field_validator
+from pydantic import BaseModel, ConfigDict, Field, ValidationError, field_validator, model_validator
 
 from soar.errors import ConfigError, Place
 from soar.located import Located, explain, load, read_text
@@ -50,6 +50,32 @@ class WitnessSettings(Section):
     key: str = Field(description="Its verifier key, as `soar witness init` prints it.")
 
 
+class AnchorTopicSettings(Section):
+    """A Kafka topic for checkpoints."""
+
+    topic: str = Field(description="The topic: compacted, or kept for ever.")
+    bootstrap_servers: str = Field(description="host:port, several with commas.")
+    client_id: str = "soar"
+
+
+class AnchorSettings(Section):
+    """A place for checkpoints: a file, for which its path alone may stand, or a Kafka topic."""
+
+    file: Path | None = Field(default=None, description="A file elsewhere that holds the newest checkpoint.")
+    kafka: AnchorTopicSettings | None = Field(default=None, description="A topic that others rule.")
+
+    @model_validator(mode="before")
+    @classmethod
+    def _path(cls, value: Any) -> Any:
+        return {"file": value} if isinstance(value, str | Path) else value
+
+    @model_validator(mode="after")
+    def _one(self) -> Self:
+        if (self.file is None) == (self.kafka is None):
+            raise ValueError("an anchor is a file or a Kafka topic: write its path, or kafka: {topic: ...}")
+        return self
+
+
 class JournalSettings(Section):
     """Who signs the journal, and who sees it signed."""
 
@@ -57,7 +83,9 @@ class JournalSettings(Section):
     key: Path = Field(default=Path("keys/journal.key"), description="Ed25519 private key, made by `soar init`.")
     passphrase: str | None = Field(default=None, description="Secret reference of what the key is locked with.")
     witnesses: tuple[WitnessSettings, ...] = Field(default=(), description="Who cosigns every checkpoint.")
-    anchors: tuple[Path, ...] = Field(default=(), description="Files elsewhere that hold the newest checkpoint.")
+    anchors: tuple[AnchorSettings, ...] = Field(
+        default=(), description="Files elsewhere and Kafka topics that hold the newest checkpoint."
+    )
 
 
 class LimitSettings(Section):

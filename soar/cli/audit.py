@@ -11,8 +11,9 @@ from typing import Annotated, Any
 import typer
 from rich.progress import track
 
-from soar.cli import archive, erase, exports, query
-from soar.cli.base import FOUND, ConfigOption, JsonOption, LimitOption, err, out, print_json, settings, text
+from soar.cli import archive, continuing, erase, exports, query
+from soar.cli.anchored import kept_elsewhere
+from soar.cli.base import FOUND, ConfigOption, JsonOption, LimitOption, err, out, print_json, run, settings, text
 from soar.cli.ground import counted
 from soar.cli.reading import LONG, reading
 from soar.errors import ConfigError, JournalError
@@ -40,6 +41,7 @@ def add_to(app: typer.Typer) -> None:
     group.command()(show)
     exports.add_to(group)
     erase.add_to(group)
+    continuing.add_to(group)
     query.add_to(group)
     archive.add_to(group)
     app.add_typer(group, name="audit")
@@ -56,17 +58,19 @@ def verify(
     """Rebuild the tree from the stored leaves and check it against every signed checkpoint; exit code 1 if it differs.
 
     Checked too: each run's chain, each payload, also in the archive, the columns that repeat a leaf's fields, the
-    stored frontier, and whether state names entries that the journal does not have.
+    stored frontier, and whether state names entries that the journal does not have. What configured anchors keep must
+    be continued too.
 
     Example: soar audit verify --json
     """
     loaded = settings(config)
     verifier = _verifier(loaded, key)
+    anchors = run(kept_elsewhere(loaded, verifier, whole=True))
     with evidence_of(loaded) as (evidence, folder):
         found = examine(
             evidence,
-            origin=loaded.settings.journal.origin,
             key=verifier,
+            kept=[each.note for each in anchors if each.note is not None],
             archive=folder,
             watch=_watched if not as_json else _unwatched,
         )
@@ -74,10 +78,12 @@ def verify(
         away = (Finding(f"archive file {x.name} is not in {folder.path}") for x in folder.files if not folder.holds(x))
         found = replace(found, findings=(*found.findings, *away))
     if as_json:
-        print_json(_plain(found))
+        print_json(_plain(found) | {"anchors": anchors})
     else:
         _print(found)
-    if not found.ok:
+        for each in anchors:
+            out.print(f"anchor {text(each)}")
+    if not found.ok or any(each.damaged for each in anchors):
         raise typer.Exit(FOUND)
 
 
@@ -102,6 +108,7 @@ def _plain(found: Examination) -> dict[str, Any]:
         "archived": found.archived,
         "away": found.away,
         "root": report.root,
+        "continued": [str(each) for each in report.continued],
         "first_bad": found.first_bad,
         "findings": found.findings,
     }
@@ -116,6 +123,8 @@ def _print(found: Examination) -> None:
     if found.archived or found.away:
         out.print(f"{counted(found.archived, 'payload')} in the archive, {found.away} in files that are not here")
     out.print(f"root {report.root.hex()}")
+    for each in report.continued:
+        out.print(f"[yellow]{text(each)}[/yellow]")
     if found.ok:
         out.print("[bold green]the journal verifies[/bold green]")
         return
@@ -142,6 +151,7 @@ def status(config: ConfigOption = None, key: KeyOption = None, as_json: JsonOpti
     """
     loaded = settings(config)
     verifier = _verifier(loaded, key)
+    anchors = run(kept_elsewhere(loaded, verifier))
     with reading(loaded) as (evidence, folder):
         size, _ = evidence.tree()
         signed, problem = _last_checkpoint(evidence, verifier)
@@ -157,7 +167,8 @@ def status(config: ConfigOption = None, key: KeyOption = None, as_json: JsonOpti
         "signed_up_to": last.copies["at"] if last else None,
         "exposed": size - covered,
         "not_cosigned": not_cosigned(loaded, size, cosigned),
-        "not_anchored": not_anchored(loaded, size),
+        "not_anchored": not_anchored([each.size or 0 for each in anchors], size),
+        "anchors": anchors,
         "archived": sum(file.payloads for file in folder.files),
         "archive_files": len(folder.files),
         "problem": problem,
@@ -180,6 +191,7 @@ def _print_status(found: dict[str, Any]) -> None:
         ("exposed", f"{found['exposed']} entries after it"),
         ("not cosigned", _entries(found["not_cosigned"], "no witness is configured")),
         ("not anchored", _entries(found["not_anchored"], "no anchor is configured")),
+        *(("anchor", str(each)) for each in found["anchors"]),
         ("archived", f"{counted(found['archived'], 'payload')} in {counted(found['archive_files'], 'file')}"),
     ]
     for name, value in rows:

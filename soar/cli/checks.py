@@ -14,7 +14,6 @@ from pathlib import Path
 from types import MappingProxyType
 
 import httpx
-from aiokafka.admin import AIOKafkaAdminClient
 from aiokafka.errors import KafkaError
 
 from soar.cli.connectors import tried
@@ -22,6 +21,7 @@ from soar.cli.ground import Unchecked, counted
 from soar.connector.secret import Secret, SecretResolver
 from soar.errors import ConfigError, StoreUnavailableError
 from soar.ingest.mapping import load_mappings
+from soar.kafka import Cluster
 from soar.library.folder import load_folders
 from soar.model.catalogue import Catalogue
 from soar.model.clock import Clock, Ids
@@ -287,7 +287,7 @@ async def broker(patient: Patient) -> AsyncIterator[Line]:
 
 
 async def _topics(servers: str) -> set[str]:
-    admin = AIOKafkaAdminClient(bootstrap_servers=servers)
+    admin = Cluster(bootstrap_servers=servers).admin()
     try:
         await admin.start()
         return set(await admin.list_topics())

@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import contextlib
+from collections.abc import AsyncIterator
 from pathlib import Path
 
 import typer
@@ -9,19 +11,21 @@ import typer
 from soar.cli.base import AsOption, ConfigOption, JsonOption, ReasonOption, out, print_json, run, settings, text
 from soar.cli.stored import Stored, stored
 from soar.engine.audit import stored as as_stored
-from soar.errors import ConfigError, JournalError
+from soar.engine.timekeeper import Sequencer
+from soar.errors import ConfigError, JournalError, NotSentError
 from soar.journal.checkpoint import Checkpoint
 from soar.journal.durable import replace_file
 from soar.journal.leaf import parse_leaf
 from soar.journal.merkle import Frontier, Nodes, inclusion_proof
 from soar.journal.nodes import keep_nodes, read_tile
-from soar.journal.note import Signer
-from soar.journal.proof import EntryProof, prove_entry, read_nodes
-from soar.journal.rotation import handover, sign_handover
+from soar.journal.note import Signer, Verifier
+from soar.journal.proof import prove_entry, read_nodes
+from soar.journal.rotation import HANDOVERS, handover, sign_handover
 from soar.model.entry import EntryType
-from soar.service.assembly import anchors_of, sequencer_of
+from soar.service.assembly import sequencer_of
 from soar.service.keys import hold_key, key_path, next_path, passphrase, read_key, read_key_at, write_key
-from soar.store.port import EntryRow, Fact
+from soar.settings import Loaded
+from soar.store.port import EntryRow, Fact, Store
 
 
 def add_to(app: typer.Typer) -> None:
@@ -82,49 +86,63 @@ async def _rotate(reason: str, named: str | None, config: Path | None) -> tuple[
         with hold_key(loaded, alone=True):
             old = read_key(loaded)
             passphrase(loaded)  # before anything is written
-            sequencer = sequencer_of(loaded, opened.store, old)
-            await sequencer.check(anchors_of(loaded))
-            if sequencer.disowned:
-                raise JournalError(sequencer.disowned)
+            async with publishing(loaded, opened.store, old) as sequencer:
+                if sequencer.disowned:
+                    raise JournalError(sequencer.disowned)
             # If we stop anywhere from here on, the next call finds this key and goes on with it.
             new = read_key_at(loaded, path) if path.exists() else Signer.generate(old.name)
+            data = handover(old.verifier, new.verifier)
             write_key(loaded, path, new)
-            told = await _told(opened, person, reason, data=handover(old.verifier, new.verifier))
-            proof = await _hand_over(opened, told, old=old, new=new)
-            await sequencer.check(anchors_of(loaded))  # shows it to witnesses and anchors, who know the old key
-            certificate = key_path(loaded).with_name(f"{key_path(loaded).name}.{new.key_id.hex()}.tlog-proof")
-            replace_file(certificate, proof.to_text().encode())
-            path.replace(key_path(loaded))
+            told = await find(opened, new.verifier)
+            if told is None:
+                told = await tell(opened, person, reason, kind=EntryType.JOURNAL_KEY_ROTATED, data=data)
+            certificate = await take_over(opened, told, old=old, new=new)
         return str(new.verifier), certificate
 
 
-async def _told(opened: Stored, person: str, reason: str, *, data: dict[str, str | int | bool]) -> EntryRow:
-    """The entry that names both keys: that of a call that did not come to its end, or a new one."""
-    if (found := await _find(opened, data)) is None:
-        scribe = opened.scribe.acting_as(f"person:{person}")
-        entry = scribe.entry(
-            EntryType.JOURNAL_KEY_ROTATED, opened.loaded.settings.journal.origin, payload={"reason": reason}, data=data
-        )
-        for refusal in await opened.store.commit([Fact(entries=(entry,))]):
-            if refusal is not None:
-                raise refusal
-        found = await _find(opened, data)
+@contextlib.asynccontextmanager
+async def publishing(loaded: Loaded, store: Store, signer: Signer) -> AsyncIterator[Sequencer]:
+    """Show the newest checkpoint to witnesses and anchors, and see it arrive.
+
+    Raises ConnectorError where an anchor cannot be asked: it would hold a checkpoint by another key afterwards.
+    """
+    sequencer = sequencer_of(loaded, store, signer)
+    try:
+        await sequencer.check()
+        if sequencer.unasked:
+            raise NotSentError(f"{', '.join(sequencer.unasked)} cannot be asked; the key changes when they can")
+        yield sequencer
+    finally:
+        await sequencer.close()
+
+
+async def tell(
+    opened: Stored, person: str, reason: str, *, kind: EntryType, data: dict[str, str | int | bool]
+) -> EntryRow:
+    """Append the entry that names the key that follows."""
+    scribe = opened.scribe.acting_as(f"person:{person}")
+    entry = scribe.entry(kind, opened.loaded.settings.journal.origin, payload={"reason": reason}, data=data)
+    for refusal in await opened.store.commit([Fact(entries=(entry,))]):
+        if refusal is not None:
+            raise refusal
+    found = await find(opened, Verifier.from_text(str(data["new"])))
     assert found is not None
     return found
 
 
-async def _find(opened: Stored, data: dict[str, str | int | bool]) -> EntryRow | None:
+async def find(opened: Stored, new: Verifier) -> EntryRow | None:
+    """The entry that names this key as the one that follows: that of a call that did not come to its end."""
     async for row in opened.store.entries():
-        if row.type == EntryType.JOURNAL_KEY_ROTATED and parse_leaf(row.leaf)["data"] == data:
+        if row.type in HANDOVERS and parse_leaf(row.leaf)["data"].get("new") == str(new):
             return row
     return None
 
 
-async def _hand_over(opened: Stored, told: EntryRow, *, old: Signer, new: Signer) -> EntryProof:
-    """Sign the tree with both keys, and prove the entry under that checkpoint."""
-    store, entry = opened.store, as_stored(told)
+async def take_over(opened: Stored, told: EntryRow, *, old: Signer, new: Signer) -> Path:
+    """Sign the tree with both keys, show that, keep the proof of the entry beside the key, and let the old one go."""
+    loaded, store, entry = opened.loaded, opened.store, as_stored(told)
     size, raw = await store.tree()
-    checkpoint = Checkpoint(origin=old.name, size=size, root=Frontier.from_bytes(raw).root())
+    checkpoint = Checkpoint(origin=new.name, size=size, root=Frontier.from_bytes(raw).root())
     note = sign_handover(checkpoint, old=old, new=new)
     await store.add_checkpoint(size, note)
     await keep_nodes(store, size)
@@ -133,4 +151,11 @@ async def _hand_over(opened: Stored, told: EntryRow, *, old: Signer, new: Signer
         return inclusion_proof(entry.index, size, nodes)
 
     nodes = await read_nodes(size, make, lambda tile: read_tile(store, tile))
-    return prove_entry(entry.index, entry.leaf, note=note, nodes=nodes)
+    proof = prove_entry(entry.index, entry.leaf, note=note, nodes=nodes)
+    sequencer = sequencer_of(loaded, store, new)
+    await sequencer.publish(note)
+    await sequencer.close()
+    certificate = key_path(loaded).with_name(f"{key_path(loaded).name}.{new.key_id.hex()}.tlog-proof")
+    replace_file(certificate, proof.to_text().encode())
+    next_path(loaded).replace(key_path(loaded))
+    return certificate

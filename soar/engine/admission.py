@@ -2,14 +2,13 @@
 
 from __future__ import annotations
 
-import hashlib
-import json
 from collections.abc import Awaitable, Callable, Mapping, Sequence
 from dataclasses import dataclass, field
 from datetime import datetime
 from typing import Any
 
 from soar.engine.awaited import Awaited
+from soar.engine.naming import Names
 from soar.engine.scribe import Data, Scribe
 from soar.engine.suppressing import holding_back
 from soar.errors import ExpressionError
@@ -31,7 +30,7 @@ class Candidate:
 
     alert: Alert
     document: Mapping[str, Any]
-    content: str  # digest of the raw payload
+    content: str  # name of the raw payload
     playbooks: tuple[Playbook, ...]
 
 
@@ -80,8 +79,9 @@ class _Batch:
 class Admission:
     """Decides a batch. Pure but for the names and times its scribe hands out."""
 
-    def __init__(self, *, scribe: Scribe, now: datetime) -> None:
+    def __init__(self, *, scribe: Scribe, names: Names, now: datetime) -> None:
         self._scribe = scribe
+        self._names = names
         self._now = now
 
     def decide(self, consumed: Sequence[Consumed], known: port.Known) -> tuple[port.Fact, list[Admitted]]:
@@ -192,7 +192,7 @@ class Admission:
     def _in_window(
         self, batch: _Batch, playbook: Playbook, dedupe: Dedupe, document: Mapping[str, Any]
     ) -> tuple[Outcome, port.Window]:
-        key = window_key(playbook, document)
+        key = window_key(playbook, document, self._names)
         open_window = batch.window(key)
         if open_window is None:
             open_window = port.Window(
@@ -215,7 +215,7 @@ class Admission:
             alert_id=candidate.alert.id,
             vars=playbook.vars,
             priority=candidate.alert.severity_score,
-            lock_key=lock_key(playbook, candidate.document),
+            lock_key=lock_key(playbook, candidate.document, self._names),
             created_at=self._now,
         )
 
@@ -254,22 +254,17 @@ def run_created(scribe: Scribe, run: Run) -> Entry:
     return scribe.entry(EntryType.RUN_CREATED, run.id, run_id=run.id, payload=payload, data=data)
 
 
-def window_key(playbook: Playbook, document: Mapping[str, Any]) -> str:
+def window_key(playbook: Playbook, document: Mapping[str, Any], names: Names) -> str:
     """The dedupe window that an alert falls into: playbook and values of its key."""
     assert playbook.dedupe is not None
     values = [_value(source, document) for source in playbook.dedupe.key]
-    return f"{playbook.id}:{content_digest(values)}"
+    return f"{playbook.id}:{names.of(values)}"
 
 
-def lock_key(playbook: Playbook, document: Mapping[str, Any]) -> str | None:
+def lock_key(playbook: Playbook, document: Mapping[str, Any], names: Names) -> str | None:
     """The value whose runs go one at a time; none where the alert has no such value."""
     value = None if playbook.lock is None else _value(playbook.lock, document)
-    return None if value is None else content_digest(value)
-
-
-def content_digest(value: Any) -> str:
-    """Names a value from an alert. Not RFC 8785, which refuses the 64-bit integers that some products send."""
-    return hashlib.sha256(json.dumps(value, sort_keys=True, separators=(",", ":")).encode()).hexdigest()
+    return None if value is None else names.of(value)
 
 
 def _value(source: str, document: Mapping[str, Any]) -> Any:

@@ -9,8 +9,9 @@ from typing import Protocol
 
 import structlog
 
-from soar.engine.admission import Admission, Admitted, Candidate, Consumed, content_digest, window_key
+from soar.engine.admission import Admission, Admitted, Candidate, Consumed, window_key
 from soar.engine.awaited import keys_in
+from soar.engine.naming import Names
 from soar.engine.scribe import Scribe
 from soar.errors import StoreError, StoreUnavailableError
 from soar.library.index import TriggerIndex
@@ -48,24 +49,27 @@ class Intake:
         self._normalise = normalise
         self._index = index  # asked for each batch, so that a reload takes effect between batches
         self._admitted = admitted  # wakes the worker
+        self._names: Names | None = None  # the store has their key
 
     async def admit(self, records: Sequence[Record]) -> list[Admitted]:
         """Consume a batch of records; on return all of it is durable.
 
         Raises StoreUnavailableError: none of it is, and the source must not commit its offsets.
         """
-        index = self._index()
+        index, names = self._index(), self._names
+        if names is None:
+            names = self._names = Names(await self._store.naming_key())
         consumed = []
         for record in records:
-            consumed.append(self._consume(record, index))
+            consumed.append(self._consume(record, index, names))
             await asyncio.sleep(0)  # heartbeats of other tasks go on while a large batch is read
-        admitted = await self._admit(consumed)
+        admitted = await self._admit(consumed, names)
         self._admitted()
         return admitted
 
-    async def _admit(self, consumed: Sequence[Consumed]) -> list[Admitted]:
+    async def _admit(self, consumed: Sequence[Consumed], names: Names) -> list[Admitted]:
         """One transaction for all; where the store refuses it, one for each, so that one record stops no other."""
-        admission = Admission(scribe=self._scribe, now=self._scribe.clock.now())
+        admission = Admission(scribe=self._scribe, names=names, now=self._scribe.clock.now())
         admitted: list[Admitted] = []
 
         def decide(known: Known) -> Fact:
@@ -74,16 +78,16 @@ class Intake:
             return fact
 
         try:
-            await self._store.admit(self._keys(consumed), decide)
+            await self._store.admit(self._keys(consumed, names), decide)
         except StoreUnavailableError:
             raise
         except StoreError as refusal:
             if len(consumed) > 1:
-                return [done for one in consumed for done in await self._admit([one])]
+                return [done for one in consumed for done in await self._admit([one], names)]
             if not consumed[0].candidates:
                 raise
             log.warning("intake.refused", coordinates=consumed[0].record.coordinates, why=str(refusal))
-            return await self._admit([self._buried(consumed[0], refusal)])
+            return await self._admit([self._buried(consumed[0], refusal)], names)
         return admitted
 
     def _buried(self, refused: Consumed, refusal: StoreError) -> Consumed:
@@ -97,7 +101,7 @@ class Intake:
         )
         return Consumed(record=refused.record, letters=(*refused.letters, letter))
 
-    def _consume(self, record: Record, index: TriggerIndex) -> Consumed:
+    def _consume(self, record: Record, index: TriggerIndex, names: Names) -> Consumed:
         candidates, letters = [], []
         for item in self._normalise(record):
             if isinstance(item, DeadLetter):
@@ -108,13 +112,13 @@ class Intake:
                 Candidate(
                     alert=item,
                     document=document,
-                    content=content_digest(item.raw),
+                    content=names.of(item.raw),
                     playbooks=tuple(index.match(document)),
                 )
             )
         return Consumed(record=record, candidates=tuple(candidates), letters=tuple(letters))
 
-    def _keys(self, consumed: Sequence[Consumed]) -> AdmissionKeys:
+    def _keys(self, consumed: Sequence[Consumed], names: Names) -> AdmissionKeys:
         now = self._scribe.clock.now()
         candidates = [candidate for item in consumed for candidate in item.candidates]
         return AdmissionKeys(
@@ -122,7 +126,10 @@ class Intake:
             uids=frozenset((c.alert.source, c.alert.uid, c.content) for c in candidates),
             uids_since=now - REPEAT_WINDOW,
             windows=frozenset(
-                window_key(playbook, c.document) for c in candidates for playbook in c.playbooks if playbook.dedupe
+                window_key(playbook, c.document, names)
+                for c in candidates
+                for playbook in c.playbooks
+                if playbook.dedupe
             ),
             awaited=lambda fields: keys_in((c.document for c in candidates), fields),
             now=now,

@@ -237,7 +237,6 @@ def _intent_entry(context: RunContext, attempt: Attempt) -> Entry:
         data={
             "action": request.action,
             "attempt": attempt.number,
-            "request_digest": request.digest,
             "key": request.idempotency_key,
             "epoch": context.run.epoch,
         },

@@ -8,7 +8,7 @@ from collections.abc import Callable, Sequence
 import structlog
 
 from soar.engine.approvals import expire
-from soar.engine.publishing import AnchorFile, Publisher
+from soar.engine.publishing import Anchor, Publisher
 from soar.engine.recorder import Recorder
 from soar.engine.scribe import Scribe
 from soar.errors import StoreError, StoreUnavailableError
@@ -25,6 +25,7 @@ log = structlog.get_logger(__name__)
 
 TICK_SECONDS = 0.2
 CHECKPOINT_SECONDS = 1.0
+ASK_SECONDS = 5.0
 _MOST = 500
 
 
@@ -86,18 +87,55 @@ class Sequencer:
         self._signed = -1
         self.disowned: str | None = None
 
-    async def check(self, anchors: Sequence[AnchorFile]) -> None:
+    async def check(self) -> None:
         """Find out, before the first signature, whether this is the tree that others have seen."""
         size, _ = await self._store.tree()
         await keep_nodes(self._store, size)
-        policy = TrustPolicy.of([self._signer.verifier])
-        for anchor in anchors:
-            self._heed(await anchor.compare(self._store, size=size, policy=policy))
+        if self._publisher is not None:
+            await self._ask(self._publisher, self._publisher.anchors, size)
         for note in await self._store.checkpoints(newest=1):
-            await self._publish(note)
+            await self.publish(note)
 
     async def run(self) -> None:
-        """Sign until cancelled."""
+        """Sign until cancelled; anchors that could not be asked at the start are asked meanwhile."""
+        await asyncio.gather(self._sign_on(), self._ask_on())
+
+    @property
+    def unasked(self) -> list[str]:
+        """The anchors that could not be asked yet what they hold."""
+        return [each.place for each in self._publisher.unasked] if self._publisher else []
+
+    @property
+    def away(self) -> int:
+        """How many anchors cannot be asked, or given the newest checkpoint, now."""
+        unasked = self.unasked
+        return sum(each.place in unasked or each.problem is not None for each in self.anchors)
+
+    @property
+    def anchors(self) -> Sequence[Anchor]:
+        """Where checkpoints go."""
+        return self._publisher.anchors if self._publisher else ()
+
+    async def close(self) -> None:
+        """Let what is under way arrive where it is published."""
+        if self._publisher is not None:
+            await self._publisher.close()
+
+    async def _ask_on(self) -> None:
+        while self._publisher is not None and self._publisher.unasked:
+            await asyncio.sleep(ASK_SECONDS)
+            try:
+                size, _ = await self._store.tree()
+                await keep_nodes(self._store, size)
+                await self._ask(self._publisher, self._publisher.unasked, size)
+            except StoreUnavailableError as failure:
+                log.warning("sequencer.store_unavailable", error=str(failure))
+
+    async def _ask(self, publisher: Publisher, anchors: Sequence[Anchor], size: int) -> None:
+        policy = TrustPolicy.of([self._signer.verifier])
+        self._heed(await publisher.ask(anchors, self._store, size=size, policy=policy))
+
+    async def _sign_on(self) -> None:
         while True:
             try:
                 await self.sign()
@@ -115,9 +153,10 @@ class Sequencer:
         await self._store.add_checkpoint(size, note)
         self._signed = size
         await keep_nodes(self._store, size)
-        await self._publish(note)
+        await self.publish(note)
 
-    async def _publish(self, note: str) -> None:
+    async def publish(self, note: str) -> None:
+        """Show a checkpoint of this tree to witnesses and anchors, and keep it with what they say."""
         if self._publisher is None or self.disowned:
             return
         published = await self._publisher.publish(note)

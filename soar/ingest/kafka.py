@@ -10,11 +10,11 @@ from typing import Any, TypeVar
 
 import structlog
 from aiokafka import AIOKafkaConsumer, ConsumerRecord, TopicPartition
-from aiokafka.admin import AIOKafkaAdminClient
 from aiokafka.errors import KafkaError
 
 from soar.engine.admission import Admit
 from soar.errors import StoreUnavailableError
+from soar.kafka import Cluster
 from soar.model.alert import Record
 from soar.model.clock import Clock
 
@@ -42,6 +42,11 @@ class Subscription:
     source: str = "kafka"
     mapping: str | None = None  # for all records; without it, detected by shape
     max_poll_records: int = 500
+
+    @property
+    def cluster(self) -> Cluster:
+        """Where the topics are."""
+        return Cluster(bootstrap_servers=self.bootstrap_servers, client_id=self.client_id)
 
 
 class _StoppedError(Exception):
@@ -85,7 +90,7 @@ class KafkaSource:
     async def _session(self, admit: Admit, pauses: _Pauses) -> None:
         """One consumer from its start to its end; raises KafkaError where the broker or the group is lost."""
         wanted = self.subscription
-        cluster = await self._or_stopped(cluster_id(wanted.bootstrap_servers, wanted.client_id))
+        cluster = await self._or_stopped(cluster_id(wanted.cluster))
         async with self._consumer() as consumer:
             await self._or_stopped(consumer.start())
             self.problem = None
@@ -101,10 +106,8 @@ class KafkaSource:
     @asynccontextmanager
     async def _consumer(self) -> AsyncIterator[AIOKafkaConsumer]:
         wanted = self.subscription
-        consumer = AIOKafkaConsumer(
+        consumer = wanted.cluster.consumer(
             *wanted.topics,
-            bootstrap_servers=wanted.bootstrap_servers,
-            client_id=wanted.client_id,
             group_id=wanted.group_id,
             enable_auto_commit=False,
             auto_offset_reset="earliest",
@@ -214,13 +217,13 @@ class _Pauses:
         self._next_seconds = FIRST_PAUSE_SECONDS
 
 
-async def cluster_id(bootstrap_servers: str, client_id: str = "soar") -> str:
+async def cluster_id(cluster: Cluster) -> str:
     """The cluster's own name, part of every record's coordinates; raises KafkaError where no broker answers.
 
     A cluster that was set up anew counts its offsets from 0 again: without its name, new records would pass for
     those that the old one had at the same offsets.
     """
-    admin = AIOKafkaAdminClient(bootstrap_servers=bootstrap_servers, client_id=client_id)
+    admin = cluster.admin()
     try:
         await admin.start()
         return (await admin.describe_cluster())["cluster_id"] or "unnamed"

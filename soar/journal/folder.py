@@ -137,9 +137,8 @@ def open_export(path: Path, *, policy: TrustPolicy, earlier: Iterable[str] = ())
     except JournalError as error:
         return Opened(_with(LogCheck((), origin="", verifiers=()).finish(), [Problem(None, str(error))]), None)
     checkpoint = trusted.checkpoint
-    logs = [each for each in policy.logs if each.name == checkpoint.origin]
     notes = sorted([note, *earlier], key=lambda each: _size(each, policy))
-    check, tiling = LogCheck(notes, origin=checkpoint.origin, verifiers=logs), Tiling()
+    check, tiling = LogCheck(notes, origin=None, verifiers=policy.logs), Tiling()
     payloads = 0
     try:
         for entry in folder.entries(checkpoint.size):

@@ -18,10 +18,14 @@ from cryptography.hazmat.primitives.ciphers.aead import ChaCha20Poly1305
 from soar.errors import JournalError
 from soar.journal.checkpoint import Checkpoint, open_checkpoint
 from soar.journal.leaf import parse_leaf
-from soar.journal.note import Signer, Verifier, sign_note
+from soar.journal.note import Signer, Verifier, open_note, sign_note
 from soar.journal.proof import EntryProof
+from soar.journal.standing import CONTINUED, continues
 from soar.journal.trust import TrustPolicy
 from soar.journal.verify import KEY_ROTATED
+
+HANDOVERS = (KEY_ROTATED, CONTINUED)
+"""The types of entries in which the key `old` hands over to the key `new`."""
 
 _PRIVATE = "PRIVATE+KEY+"
 _LOCKED = "LOCKED+KEY+"
@@ -75,10 +79,12 @@ def handover(old: Verifier, new: Verifier) -> dict[str, str | int | bool]:
 
 
 def sign_handover(checkpoint: Checkpoint, *, old: Signer, new: Signer) -> str:
-    """The checkpoint over the handover's entry, signed by both: the old key's last word and the new one's first."""
-    handover(old.verifier, new.verifier)
-    if old.name != checkpoint.origin:
-        raise JournalError(f"the key of {old.name!r} cannot sign for the log {checkpoint.origin!r}")
+    """The checkpoint over the handover's entry, signed by both: the old key's last word and the new one's first.
+
+    It bears the name that the log has from now on: that of the new key.
+    """
+    if new.name != checkpoint.origin:
+        raise JournalError(f"the key of {new.name!r} cannot sign for the log {checkpoint.origin!r}")
     return sign_note(checkpoint.to_text(), old, new)
 
 
@@ -86,10 +92,16 @@ def follow(proof: EntryProof, trusted: Verifier) -> Verifier:
     """The key that `trusted` handed over to, by the proof of the handover's entry.
 
     Raises JournalError unless `trusted` signed a checkpoint over an entry that names it and its successor, and the
-    successor signed that checkpoint too.
+    successor signed that checkpoint too. Where the log took a new name, that name is the successor's.
     """
-    proof.verify(TrustPolicy.of([trusted]))
     fields = parse_leaf(proof.leaf)
+    if (told := continues(fields, index=proof.index, kept=0)) is not None:
+        proof.verify(TrustPolicy.of([told.new]))
+        open_note(proof.note, [trusted])
+        if told.old != trusted:
+            raise JournalError(f"entry {proof.index} continues the log of another key than {trusted}", proof.index)
+        return told.new
+    proof.verify(TrustPolicy.of([trusted]))
     if fields["type"] != KEY_ROTATED:
         raise JournalError(f"entry {proof.index} is of type {fields['type']!r:.80}, no handover of a key", proof.index)
     new = Verifier.from_text(str(fields["data"].get("new", "")))
@@ -100,16 +112,20 @@ def follow(proof: EntryProof, trusted: Verifier) -> Verifier:
 
 
 def first_key(leaves: Iterable[bytes], key: Verifier) -> Verifier:
-    """The key that the log began with, if its handovers, in the order of `leaves`, lead to `key`; else `key` itself.
+    """The key that the log began with, if its handovers lead from it to `key`; else `key` itself.
 
-    A hint, no proof: verification begins with it and must then find `key` (see `LogCheck`).
+    `leaves` are those of the types `HANDOVERS`. A hint, no proof: verification begins with it and must then find `key`
+    (see `LogCheck`).
     """
-    first = key
-    for leaf in reversed(list(leaves)):
+    before: dict[str, str] = {}
+    for leaf in leaves:
         with contextlib.suppress(JournalError):  # verification says what is wrong with it
             data = parse_leaf(leaf)["data"]
-            if data.get("new") == str(first):
-                first = Verifier.from_text(str(data.get("old")))
+            before[str(data.get("new"))] = str(data.get("old"))
+    first = key
+    with contextlib.suppress(JournalError):
+        while (old := before.pop(str(first), None)) is not None:
+            first = Verifier.from_text(old)
     return first
 
 

@@ -96,10 +96,10 @@ def open_checkpoint(note: str, policy: Policy, *, quorum: bool) -> tuple[int, by
         dash, name, encoded = line.split(" ")
         raw, message = decode(encoded), f"{body}\n".encode()
         kind, key, alias = policy.keys.get((name, raw[:4]), (b"", b"", ""))
-        need(dash == "\u2014" and (kind != LOG or name == origin), f"not a signature for {origin}: {line}")
+        need(dash == "\u2014", f"not a signature for {origin}: {line}")
         if kind == WITNESS:
             message = b"cosignature/v1\ntime %d\n%s" % (int.from_bytes(raw[4:12], "big"), message)
-        if kind:  # otherwise it is by somebody whom the policy does not know
+        if kind == WITNESS or (kind == LOG and name == origin):  # others vouch for nothing here
             Ed25519PublicKey.from_public_bytes(key).verify(raw[12 if kind == WITNESS else 4 :], message)
             signed.add(alias)
     need(None in signed, "no log that the policy knows signed the checkpoint")

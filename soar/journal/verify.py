@@ -13,10 +13,12 @@ from dataclasses import dataclass, field
 from typing import Any
 
 from soar.errors import JournalError
-from soar.journal.checkpoint import open_checkpoint
+from soar.journal.checkpoint import Checkpoint, open_checkpoint
 from soar.journal.leaf import keeps_promise, parse_leaf
 from soar.journal.merkle import Frontier, leaf_hash
-from soar.journal.note import Verifier, Verifies
+from soar.journal.note import Verifier, Verifies, open_note
+from soar.journal.standing import Continuation, continues
+from soar.journal.trust import claimed
 
 PROBLEMS_MAX = 20
 PAYLOAD_ERASED = "payload.erased"
@@ -66,6 +68,7 @@ class Report:
     root: bytes
     problems: tuple[Problem, ...]
     problem_count: int
+    continued: tuple[Continuation, ...] = ()  # where the log took a new name, after others had seen what it lost
 
     @property
     def ok(self) -> bool:
@@ -106,15 +109,17 @@ def verify_log(
 class LogCheck:
     """The same verification, entry by entry, for callers whose entries arrive asynchronously.
 
-    Where a key among `verifiers` hands over to another, checkpoints from there on are held to that one. `key`, if
-    given, must be among the keys that signed: who believes it alone may begin with an older one that leads to it.
+    Where a key among `verifiers` hands over to another, checkpoints from there on are held to that one, and where the
+    log takes a new name, to that name: `origin` is the one that it begins with; None takes any that a verifier has.
+    `key`, if given, must be among the keys that signed: who believes it alone may begin with an older one that leads
+    to it.
     """
 
     def __init__(
         self,
         checkpoints: Iterable[str],
         *,
-        origin: str,
+        origin: str | None,
         verifiers: Iterable[Verifies],
         key: Verifies | None = None,
     ) -> None:
@@ -188,6 +193,7 @@ class LogCheck:
             root=self._frontier.root(),
             problems=tuple(self._findings.kept),
             problem_count=self._findings.count,
+            continued=tuple(self._signed.continued),
         )
 
     def _account(self, entry: StoredEntry, fields: Mapping[str, Any]) -> None:
@@ -196,8 +202,7 @@ class LogCheck:
         An erasure is told after the entry whose payload is gone, so one pass is enough.
         """
         self._erasure(fields)
-        if fields["type"] == KEY_ROTATED:
-            self._signed.hand_over(entry.index, fields["data"])
+        self._signed.heed(entry.index, fields)
         if "payload" in fields and entry.salt is None and entry.payload is None and not entry.payload_erased:
             self._missing[fields["id"]] = (entry.index, fields["type"])
 
@@ -226,6 +231,24 @@ class LogCheck:
             yield f"it does not continue run {run:.80}: it names another entry as the one before it"
 
 
+def with_kept(checkpoints: Iterable[str], kept: Iterable[str]) -> Iterator[str]:
+    """A store's checkpoints, in size order, with those among them that were kept elsewhere."""
+    waiting = sorted(kept, key=_claimed_size, reverse=True)
+    for text in checkpoints:
+        while waiting and _claimed_size(waiting[-1]) <= _claimed_size(text):
+            yield waiting.pop()
+        yield text
+    yield from reversed(waiting)
+
+
+def _claimed_size(text: str) -> int:
+    """For the order alone; what is no checkpoint is reported when its turn comes."""
+    try:
+        return claimed(text).size
+    except JournalError:
+        return 0
+
+
 class _Findings:
     """Problems as they are found: all counted, those of the lowest indexes kept, in order."""
 
@@ -247,49 +270,71 @@ def _position(problem: Problem) -> float:
     return float("inf") if problem.index is None else problem.index
 
 
+@dataclass(frozen=True, slots=True)
+class _Handover:
+    """A key that an entry names as the one to follow; it does from the first checkpoint that both sign."""
+
+    index: int
+    old: Verifier
+    new: Verifier
+    continuation: Continuation | None = None
+
+
 class _Signed:
     """The checkpoints, met one by one as the tree grows to their size."""
 
-    def __init__(self, texts: Iterable[str], origin: str, verifiers: tuple[Verifies, ...], findings: _Findings) -> None:
+    def __init__(
+        self, texts: Iterable[str], origin: str | None, verifiers: tuple[Verifies, ...], findings: _Findings
+    ) -> None:
         self.count = 0
         self.good = 0  # the size of the largest checkpoint whose root is right
+        self.continued: list[Continuation] = []
         self._failed = False  # a wrong root makes every later one wrong; the first says it all
         self._findings = findings
+        self._origin = origin
         self._verifiers = verifiers
         self.keys = {str(each) for each in verifiers}  # all that were believed so far
-        self._handover: tuple[int, str, Verifier] | None = None  # the entry's index, old and new key, until both sign
-        self._opened = self._open(texts, origin)
-        self._next = next(self._opened, None)
+        self._handover: _Handover | None = None
+        self._claims = self._in_order(texts)
+        self._next = next(self._claims, None)
 
-    def hand_over(self, index: int, data: Mapping[str, Any]) -> None:
-        """An entry names the key that follows one of ours; from the first checkpoint that both signed, it does."""
+    def heed(self, index: int, fields: Mapping[str, Any]) -> None:
+        """An entry may name the key, and the name, that follow ours."""
         with contextlib.suppress(JournalError):  # an entry that names no key hands over to none
-            new, old = Verifier.from_text(str(data.get("new"))), str(data.get("old"))
-            if any(str(each) == old and each.name == new.name for each in self._verifiers):
-                self._handover = (index, old, new)
+            if fields["type"] == KEY_ROTATED:
+                old, new = (Verifier.from_text(str(fields["data"].get(name))) for name in ("old", "new"))
+                if self._believed(old) and old.name == new.name:
+                    self._handover = _Handover(index, old, new)
+            elif (told := continues(fields, index=index, kept=self.good)) is not None and self._believed(told.old):
+                self._handover = _Handover(index, told.old, told.new, told)
 
     def reach(self, size: int, frontier: Frontier) -> None:
         """Check every checkpoint up to `size`, which is the end of the entries read so far."""
-        while self._next is not None and self._next[0] <= size:
-            self._compare(*self._next, frontier)
-            self._next = next(self._opened, None)
+        while self._next is not None and self._next[1] <= size:
+            self._judge(*self._next, frontier)
+            self._next = next(self._claims, None)
 
     def rest(self, size: int) -> None:
         """Report checkpoints over more entries than there are."""
         largest = 0
         while self._next is not None:
-            largest = max(largest, self._next[0])
-            self._next = next(self._opened, None)
+            checkpoint = self._opened(self._next[0], self._next[2])
+            largest = max(largest, checkpoint.size if checkpoint else 0)
+            self._next = next(self._claims, None)
         if largest:
             self._findings.add(
                 size, f"entries {size} to {largest - 1} are missing: a checkpoint was signed over {largest} entries"
             )
 
-    def _compare(self, size: int, root: bytes, text: str, frontier: Frontier) -> None:
+    def _judge(self, number: int, size: int, text: str, frontier: Frontier) -> None:
+        self._follow(size, text)
+        checkpoint = self._opened(number, text)
+        if checkpoint is None:
+            return
+        root = checkpoint.root
         if frontier.size == size and frontier.root() == root:
             self.count += 1
             self.good = max(self.good, size)
-            self._follow(size, text)
         elif not self._failed:
             self._failed = True
             self._findings.add(
@@ -299,31 +344,49 @@ class _Signed:
             )
 
     def _follow(self, size: int, text: str) -> None:
-        if self._handover is None or size <= self._handover[0]:
+        found = self._handover
+        if found is None or size <= found.index:
             return
-        _, old, new = self._handover
         with contextlib.suppress(JournalError):  # the old key still signs alone
-            open_checkpoint(text, [new])
+            open_checkpoint(text, [found.new])
+            open_note(text, [found.old])
             self._handover = None
-            self._verifiers = (*(each for each in self._verifiers if str(each) != old), new)
-            self.keys.add(str(new))
+            self._origin = self._origin and found.new.name
+            self._verifiers = (*(each for each in self._verifiers if str(each) != str(found.old)), found.new)
+            self.keys.add(str(found.new))
+            if found.continuation is not None:
+                self.continued.append(found.continuation)
 
-    def _open(self, texts: Iterable[str], origin: str) -> Iterator[tuple[int, bytes, str]]:
-        """Size, root and text of each checkpoint that is signed, ours, and in order."""
+    def _believed(self, key: Verifier) -> bool:
+        return any(str(each) == str(key) for each in self._verifiers)
+
+    def _opened(self, number: int, text: str) -> Checkpoint | None:
+        """The checkpoint, if it is signed and ours."""
+        try:
+            checkpoint = open_checkpoint(text, self._verifiers)
+        except JournalError as error:
+            self._findings.add(None, f"checkpoint {number}: {error}")
+            return None
+        if self._origin not in {None, checkpoint.origin}:
+            self._findings.add(None, f"checkpoint {number} is of the log {checkpoint.origin!r}, not {self._origin!r}")
+            return None
+        return checkpoint
+
+    def _in_order(self, texts: Iterable[str]) -> Iterator[tuple[int, int, str]]:
+        """Number, size and text of each checkpoint that a key of ours signed, under whatever name."""
         last = 0
         for number, text in enumerate(texts, start=1):
             try:
-                checkpoint = open_checkpoint(text, self._verifiers)
+                open_note(text, self._verifiers)
+                size = claimed(text).size
             except JournalError as error:
                 self._findings.add(None, f"checkpoint {number}: {error}")
                 continue
-            if checkpoint.origin != origin:
-                self._findings.add(None, f"checkpoint {number} is of the log {checkpoint.origin!r}, not {origin!r}")
-            elif checkpoint.size < last:
-                self._findings.add(None, f"checkpoint {number} (size {checkpoint.size}) comes after one of size {last}")
+            if size < last:
+                self._findings.add(None, f"checkpoint {number} (size {size}) comes after one of size {last}")
             else:
-                last = checkpoint.size
-                yield checkpoint.size, checkpoint.root, text
+                last = size
+                yield number, size, text
 
 
 def _hash_problems(entry: StoredEntry, computed: bytes) -> Iterator[str]:

@@ -19,15 +19,16 @@ from soar.connector.secret import SecretResolver
 from soar.engine.approvals import ApprovalDesk, People
 from soar.engine.control import Control
 from soar.engine.intake import Intake
-from soar.engine.publishing import AnchorFile, Publisher, prover
+from soar.engine.publishing import Anchor, AnchorFile, Publisher, prover
 from soar.engine.scribe import Scribe
 from soar.engine.timekeeper import Sequencer
-from soar.errors import NotAllowedError, OutcomeUnknownError, Place
+from soar.errors import ConfigError, NotAllowedError, OutcomeUnknownError, Place
 from soar.ingest.mapping import Mappings, load_mappings
 from soar.ingest.normalise import Normaliser
 from soar.journal.cosignature import CosignatureVerifier
 from soar.journal.cosigning import WitnessClient
 from soar.journal.note import Signer
+from soar.kafka import Cluster
 from soar.library.folder import Library, load_folders
 from soar.library.index import TriggerIndex
 from soar.model.approval import Person
@@ -35,9 +36,10 @@ from soar.model.catalogue import Catalogue
 from soar.model.clock import Clock, Ids, SystemClock, UlidSource
 from soar.model.playbook import Mode
 from soar.policy.bundle import Bundle, load_bundle
+from soar.service.anchoring import KafkaAnchor
 from soar.service.keys import hold_key, read_key
 from soar.service.storage import store_of
-from soar.settings import Loaded
+from soar.settings import AnchorSettings, Loaded
 from soar.store.port import Store
 
 log = structlog.get_logger(__name__)
@@ -104,10 +106,6 @@ class Service:
         self.held.enter_context(hold_key(self.loaded))
         return sequencer_of(self.loaded, self.store, self.signer())
 
-    def anchors(self) -> list[AnchorFile]:
-        """Where checkpoints are kept besides."""
-        return anchors_of(self.loaded)
-
 
 @contextlib.asynccontextmanager
 async def assemble(loaded: Loaded, *, clock: Clock | None = None, ids: Ids | None = None) -> AsyncIterator[Service]:
@@ -163,19 +161,41 @@ def build_registry(loaded: Loaded, clock: Clock) -> Registry:
 
 
 def sequencer_of(loaded: Loaded, store: Store, signer: Signer) -> Sequencer:
-    """Who signs checkpoints with this key, and shows them to those whom the configuration names."""
-    journal = loaded.settings.journal
-    witnesses = [
+    """Who signs checkpoints with this key, and shows them to those whom the configuration names.
+
+    Raises ConfigError for a key of another name than the journal's.
+    """
+    origin = loaded.settings.journal.origin
+    if signer.name != origin:
+        remedy = "set that back; or, after a backup was restored: soar audit continue --reason ..."
+        place = loaded.place("journal", "origin")
+        raise ConfigError(f"the journal's key is of {signer.name}, journal.origin says {origin}; {remedy}", place)
+    publisher = Publisher(
+        witnesses=witnesses_of(loaded), prove=prover(store), anchors=anchors_of(loaded, origin=signer.name)
+    )
+    return Sequencer(store=store, signer=signer, origin=origin, publisher=publisher)
+
+
+def witnesses_of(loaded: Loaded) -> list[WitnessClient]:
+    """Who cosigns checkpoints."""
+    return [
         WitnessClient(url=each.url, verifier=CosignatureVerifier.from_text(each.key), post=post_to_witness)
-        for each in journal.witnesses
+        for each in loaded.settings.journal.witnesses
     ]
-    publisher = Publisher(witnesses=witnesses, prove=prover(store), anchors=anchors_of(loaded))
-    return Sequencer(store=store, signer=signer, origin=journal.origin, publisher=publisher)
 
 
-def anchors_of(loaded: Loaded) -> list[AnchorFile]:
-    """Where checkpoints are kept besides."""
-    return [AnchorFile(loaded.path(path)) for path in loaded.settings.journal.anchors]
+def anchors_of(loaded: Loaded, *, origin: str, whole: bool = False) -> list[Anchor]:
+    """Where checkpoints of the log `origin` are kept besides; `whole` are asked for all that they ever were given."""
+    return [_anchor(loaded, each, origin, whole=whole) for each in loaded.settings.journal.anchors]
+
+
+def _anchor(loaded: Loaded, wanted: AnchorSettings, origin: str, *, whole: bool) -> Anchor:
+    if wanted.file is not None:
+        return AnchorFile(loaded.path(wanted.file))
+    kafka = wanted.kafka
+    assert kafka is not None
+    cluster = Cluster(bootstrap_servers=kafka.bootstrap_servers, client_id=kafka.client_id)
+    return KafkaAnchor(cluster, topic=kafka.topic, origin=origin, whole=whole)
 
 
 async def post_to_witness(url: str, body: bytes) -> tuple[int, bytes]:

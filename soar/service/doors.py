@@ -101,11 +101,15 @@ class Doors:
         service = self._running.service
         store, sequencer = service.store, self._running.sequencer
         disowned = sequencer.disowned is not None
-        signed = await signing(store, now=service.clock.now(), disowned=disowned, loaded=service.loaded)
-        return prometheus(await store.counts(), halted=await store.control(HALT) is not None, signed=signed)
+        anchored = [each.anchored for each in sequencer.anchors]
+        signed = await signing(
+            store, now=service.clock.now(), disowned=disowned, loaded=service.loaded, anchored=anchored
+        )
+        halted = await store.control(HALT) is not None
+        return prometheus(await store.counts(), halted=halted, signed=signed, away=sequencer.away if anchored else None)
 
 
-def prometheus(counts: Counts, *, halted: bool, signed: Signing) -> str:
+def prometheus(counts: Counts, *, halted: bool, signed: Signing, away: int | None = None) -> str:
     """Counts in the Prometheus text format."""
     groups = (
         ("soar_alerts", "Consumed alerts and dead letters by outcome.", "outcome", counts.alerts),
@@ -130,6 +134,7 @@ def prometheus(counts: Counts, *, halted: bool, signed: Signing) -> str:
     for name, about, behind in (
         ("soar_journal_not_cosigned_entries", "Entries under no cosigned checkpoint yet.", signed.not_cosigned),
         ("soar_journal_not_anchored_entries", "Entries under no anchored checkpoint yet.", signed.not_anchored),
+        ("soar_journal_anchors_away", "Anchors that cannot be reached now.", away),
     ):
         if behind is not None:
             singles.append((name, about, behind))

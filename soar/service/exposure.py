@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import contextlib
+from collections.abc import Sequence
 from dataclasses import dataclass
 from datetime import datetime
 
@@ -24,8 +25,10 @@ class Signing:
     not_anchored: int | None = None  # entries beyond the newest anchored checkpoint, None where nothing is anchored
 
 
-async def signing(store: Store, *, now: datetime, disowned: bool, loaded: Loaded | None = None) -> Signing:
-    """What of the journal is signed now; raises StoreUnavailableError."""
+async def signing(
+    store: Store, *, now: datetime, disowned: bool, loaded: Loaded | None = None, anchored: Sequence[int] = ()
+) -> Signing:
+    """What of the journal is signed now; raises StoreUnavailableError. `anchored` are the sizes that anchors hold."""
     covered = max([claimed(note).size for note in await store.checkpoints(newest=1)], default=0)
     size, _ = await store.tree()
     ages: dict[int, float] = {}
@@ -39,7 +42,7 @@ async def signing(store: Store, *, now: datetime, disowned: bool, loaded: Loaded
         age_seconds=ages.get(covered - 1),
         disowned=disowned,
         not_cosigned=not_cosigned(loaded, size, await store.cosigned()) if loaded else None,
-        not_anchored=not_anchored(loaded, size) if loaded else None,
+        not_anchored=not_anchored(anchored, size),
     )
 
 
@@ -48,14 +51,9 @@ def not_cosigned(loaded: Loaded, size: int, note: str | None) -> int | None:
     return max(size - _size(note), 0) if loaded.settings.journal.witnesses else None
 
 
-def not_anchored(loaded: Loaded, size: int) -> int | None:
-    """Of `size` entries, how many lie beyond what the anchors hold; None where there are none that can be read here."""
-    paths = [loaded.path(path) for path in loaded.settings.journal.anchors]
-    notes = []
-    for path in paths:
-        with contextlib.suppress(OSError, UnicodeDecodeError):
-            notes.append(path.read_bytes().decode())
-    return max(size - max(map(_size, notes), default=0), 0) if paths else None
+def not_anchored(anchored: Sequence[int], size: int) -> int | None:
+    """Of `size` entries, how many lie beyond what the anchors hold; None where there are none."""
+    return max(size - max(anchored), 0) if anchored else None
 
 
 def _size(note: str | None) -> int:

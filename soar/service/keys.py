@@ -74,7 +74,8 @@ def hold_key(loaded: Loaded, *, alone: bool = False) -> Iterator[None]:
     if not path.exists():
         read_key(loaded)  # says what to do
     if not alone and next_path(loaded).exists():
-        raise StateConflictError(f"the rotation of {path} was not finished; run: soar keys rotate --reason ...")
+        remedy = "run what began it again: soar keys rotate, or soar audit continue"
+        raise StateConflictError(f"another key was about to follow {path}, which was not finished; {remedy}")
     try:
         descriptor = os.open(path, os.O_RDONLY)
     except OSError as failure:

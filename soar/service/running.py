@@ -92,7 +92,7 @@ class Running:
     async def start(self, *doors: Callable[[], Awaitable[None]]) -> None:
         """Tell the journal what is about to run, then run it."""
         await self.recorder.start()
-        await self.sequencer.check(self.service.anchors())
+        await self.sequencer.check()
         await self._tell_start()
         aging = () if self.retention is None else (self.retention.run,)
         parts = (self.worker.run, self.timekeeper.run, self.usher.run, self.sequencer.run, *aging, *doors)
@@ -118,6 +118,7 @@ class Running:
         await self.recorder.record(Fact(entries=(stopped,)))
         await self.recorder.stop()
         await self.sequencer.sign()
+        await self.sequencer.close()
         await self.engine.close()
 
     async def _tell_start(self) -> None:

@@ -8,6 +8,7 @@ from __future__ import annotations
 
 import base64
 import json
+import re
 from collections.abc import Callable, Iterable, Sequence
 from dataclasses import dataclass
 from typing import Any, Protocol
@@ -17,6 +18,9 @@ from soar.model.entry import Entry
 
 ERASED = "(erased)"
 _NAMED_RUNS = 5
+
+_CONTENT_NAMED = re.compile(r"/(?:key:)?[0-9a-f]{32}/\d+/\d+")
+_KEYED = ("nonce", "request_digest")  # of a binding: whoever has them can recognise the rest by guessing
 
 Path = tuple[str, ...]
 
@@ -124,10 +128,22 @@ class Subject:
 
 
 def without(document: Any, free: Iterable[tuple[str, ...]], subject: Subject) -> Any:
-    """A document with every text in these parts of it blanked that tells of somebody."""
+    """A document with every text in these parts of it blanked that tells of somebody.
+
+    Of a binding in it that is blanked, the nonce goes too: leaves and votes hold digests over both.
+    """
+    after = document
     for path in free:
-        document = _at(document, path, subject)
-    return document
+        after = _at(after, path, subject)
+    bound = after.get("binding") if isinstance(after, dict) else None
+    if bound is not None and bound != document["binding"]:
+        after = after | {"binding": bound | {name: ERASED for name in _KEYED if name in bound}}
+    return after
+
+
+def content_named(coordinates: str) -> bool:
+    """Whether these coordinates hold a digest of what came: of a file, or of a delivery with its key."""
+    return _CONTENT_NAMED.search(coordinates) is not None
 
 
 def _at(value: Any, path: tuple[str, ...], subject: Subject) -> Any:

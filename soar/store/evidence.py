@@ -7,7 +7,7 @@ that does nothing else, so this part of the port does not wait as the others do.
 from __future__ import annotations
 
 import contextlib
-from collections.abc import Callable, Collection, Iterable, Iterator
+from collections.abc import Callable, Collection, Iterable, Iterator, Sequence
 from dataclasses import dataclass
 from typing import Any, Protocol
 
@@ -16,8 +16,8 @@ from soar.journal.archive import ArchiveFolder
 from soar.journal.leaf import parse_leaf
 from soar.journal.merkle import Frontier
 from soar.journal.note import Verifier
-from soar.journal.rotation import first_key
-from soar.journal.verify import KEY_ROTATED, Report, StoredEntry, verify_log
+from soar.journal.rotation import HANDOVERS, first_key
+from soar.journal.verify import Report, StoredEntry, verify_log, with_kept
 
 FINDINGS_MAX = 20  # of one kind; the first says it, the rest would scroll it away
 STATE_FORGOTTEN = "state.forgotten"
@@ -110,24 +110,26 @@ class Examination:
 def examine(
     evidence: Evidence,
     *,
-    origin: str,
     key: Verifier,
     archive: ArchiveFolder,
+    kept: Sequence[str] = (),
     watch: Watch = lambda entries, _: entries,
 ) -> Examination:
     """Verify the journal; raises only where nobody can look into the store now.
 
-    `key` is one that signed it: the first, the last, or one between; handovers lead from one to the next.
+    `key` is one that signed it: the first, the last, or one between; handovers lead from one to the next. `kept` are
+    checkpoints from elsewhere, which the journal must continue.
     `watch` is given the entries and how many are expected, and passes them on: for a progress bar.
     """
     size, raw = evidence.tree()
     claimed = size if isinstance(size, int) else 0
     archived = archive.reading()
+    first = first_key((leaf for kind in HANDOVERS for leaf in evidence.leaves(kind)), key)
     report = verify_log(
         watch((archived.fill(entry) for entry in evidence.entries()), claimed),
-        evidence.checkpoints(),
-        origin=origin,
-        verifiers=[first_key(evidence.leaves(KEY_ROTATED), key)],
+        with_kept(evidence.checkpoints(), kept),
+        origin=first.name,
+        verifiers=[first],
         key=key,
         tree_size=claimed,
     )

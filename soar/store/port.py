@@ -53,7 +53,7 @@ class InsertAlert:
     outcome: Outcome
     matches: tuple[AlertMatch, ...]
     coordinates: str
-    content: str  # digest of the raw payload, to tell a repeat from a conflict
+    content: str  # name of the raw payload under the store's key, to tell a repeat from a conflict
     entry_id: str
 
 
@@ -267,7 +267,7 @@ class AdmissionKeys:
     """What intake must know before it can decide on a batch."""
 
     coordinates: frozenset[str]
-    uids: frozenset[tuple[str, str, str]]  # (source, uid, content digest)
+    uids: frozenset[tuple[str, str, str]]  # (source, uid, content)
     uids_since: datetime
     windows: frozenset[str]
     now: datetime
@@ -441,6 +441,10 @@ class Store(KeepsTurns, Ages, Erases, Protocol):
 
     async def playbook_text(self, digest: str) -> tuple[str, str] | None:
         """(file, text) of a pinned playbook."""
+        ...
+
+    async def naming_key(self) -> str:
+        """The key, in hex, under which values from alerts have their names; each store has its own for ever."""
         ...
 
     async def control(self, key: str) -> str | None:

@@ -8,7 +8,7 @@ from pathlib import Path
 import httpx
 import pytest
 
-from soar.engine.publishing import AnchorFile, Publisher, prover
+from soar.engine.publishing import AnchorFile, Publisher, prover, stands
 from soar.errors import JournalError, NotSentError
 from soar.journal.checkpoint import Checkpoint, sign_checkpoint
 from soar.journal.cosignature import Cosigner
@@ -26,6 +26,11 @@ LOG = Signer("log.example", bytes(32))
 WITNESS = Cosigner("witness.example", bytes([2] * 32), clock=SystemClock())
 POLICY = TrustPolicy.of([LOG.verifier], witnesses=[WITNESS.verifier], quorum=1)
 URL = "http://witness.example"
+
+
+async def standing(anchor: AnchorFile, tree: Tree, size: int) -> Standing:
+    note = await anchor.newest(TrustPolicy.of([LOG.verifier]))
+    return Standing.OK if note is None else (await stands(note, tree, size=size)).standing
 
 
 class Tree:
@@ -94,7 +99,7 @@ async def test_a_restored_backup_is_found_by_witness_and_anchor(witness: httpx.A
     note = await backup.signed(600)
     published = await publisher(witness, backup, anchor).publish(note)
     assert published.comparison.standing is Standing.BEHIND
-    assert (await anchor.compare(backup, size=600, policy=POLICY)).standing is Standing.BEHIND
+    assert await standing(anchor, backup, 600) is Standing.BEHIND
     assert (tmp_path / "anchor").read_text() == kept
 
 
@@ -104,23 +109,55 @@ async def test_a_backup_that_went_on_is_a_fork(witness: httpx.AsyncClient, tmp_p
     forked = Tree(leaves(1200, forked_at=600))
     note = await forked.signed(1200)
     assert (await publisher(witness, forked, anchor).publish(note)).comparison.standing is Standing.FORK
-    assert (await anchor.compare(forked, size=1200, policy=POLICY)).standing is Standing.FORK
+    assert await standing(anchor, forked, 1200) is Standing.FORK
 
 
 async def test_an_anchor_knows_a_journal_that_grew(tmp_path: Path) -> None:
     tree, anchor = Tree(leaves(1000)), AnchorFile(tmp_path / "anchor")
-    policy = TrustPolicy.of([LOG.verifier])
-    assert (await anchor.compare(tree, size=0, policy=policy)).standing is Standing.OK
+    assert await standing(anchor, tree, 0) is Standing.OK
     await anchor(await tree.signed(300))
     await keep_nodes(tree, 1000)
-    assert (await anchor.compare(tree, size=1000, policy=policy)).standing is Standing.OK
+    assert await standing(anchor, tree, 1000) is Standing.OK
     (tmp_path / "anchor").write_text("nothing")
     with pytest.raises(JournalError, match="holds no checkpoint of this journal"):
-        await anchor.compare(tree, size=1000, policy=policy)
+        await standing(anchor, tree, 1000)
+
+
+async def test_an_anchor_that_cannot_be_asked_is_given_nothing_before_it_was(
+    witness: httpx.AsyncClient, tmp_path: Path
+) -> None:
+    """Else what it remembers, and we forgot, would be written over."""
+    tree, file = Tree(leaves(1000)), tmp_path / "anchor"
+    kept = await tree.signed(1000)
+    file.write_text(kept)
+    policy, backup, away = TrustPolicy.of([LOG.verifier]), Tree(leaves(600)), Away(file)
+    publishing = Publisher(witnesses=(), prove=prover(backup), anchors=[away])
+    assert (await publishing.ask(publishing.anchors, backup, size=600, policy=policy)).standing is Standing.OK
+    assert publishing.unasked == [away]
+    await publishing.publish(await backup.signed(600))
+    assert file.read_text() == kept
+    away.there = True
+    assert (await publishing.ask(publishing.unasked, backup, size=600, policy=policy)).standing is Standing.BEHIND
+    assert (await publishing.ask(publishing.unasked, tree, size=1000, policy=policy)).standing is Standing.OK
+    assert publishing.unasked == []
+    await publishing.publish(await tree.signed(1000))
+    assert away.anchored == 1000
+
+
+class Away(AnchorFile):
+    """A file on a disk that is not mounted yet."""
+
+    there = False
+
+    async def newest(self, policy: TrustPolicy) -> str | None:
+        if not self.there:
+            raise OSError("not mounted")
+        return await super().newest(policy)
 
 
 async def test_an_anchor_that_cannot_be_written_stops_nothing(witness: httpx.AsyncClient, tmp_path: Path) -> None:
-    tree = Tree(leaves(10))
-    published = await publisher(witness, tree, AnchorFile(tmp_path / "no" / "anchor")).publish(await tree.signed(10))
+    tree, anchor = Tree(leaves(10)), AnchorFile(tmp_path / "no" / "anchor")
+    published = await publisher(witness, tree, anchor).publish(await tree.signed(10))
+    assert (anchor.anchored, anchor.problem) == (0, "it cannot be written; the log says why")
     assert published.comparison.standing is Standing.OK
     assert WITNESS.name in published.note

@@ -14,6 +14,7 @@ from aiokafka.admin import AIOKafkaAdminClient, NewTopic
 from soar.engine.admission import Admitted
 from soar.errors import StoreUnavailableError
 from soar.ingest.kafka import Admit, KafkaSource, Subscription, cluster_id
+from soar.kafka import Cluster
 from soar.model.alert import Record
 
 from .admitting import CLOCK, Door, door
@@ -114,7 +115,7 @@ async def test_a_record_keeps_its_coordinates_key_and_headers(topic: Topic, tmp_
         async with running(source, opened.admit) as task:
             await until(lambda: bool(opened.records), task)
         [record] = opened.records
-    assert record.coordinates == f"siem/{topic.name}@{await cluster_id(topic.servers)}/0/0"
+    assert record.coordinates == f"siem/{topic.name}@{await cluster_id(Cluster(bootstrap_servers=topic.servers))}/0/0"
     assert (record.key, record.mapping) == (b"host-7", "falco")
     assert record.headers == {"product": "falco", "odd": "\ufffd"}
 

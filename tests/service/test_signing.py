@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import AsyncIterator
+from dataclasses import replace
 from datetime import UTC, datetime, timedelta
 from pathlib import Path
 
@@ -32,7 +33,7 @@ async def store(tmp_path: Path) -> AsyncIterator[SqliteStore]:
 
 def entry(seconds: int) -> Entry:
     made = Scribe(clock=SystemClock(), ids=UlidSource()).entry(EntryType.HALT_SET, "halt")
-    return made.model_copy(update={"at": NOON + timedelta(seconds=seconds)})
+    return replace(made, at=NOON + timedelta(seconds=seconds))
 
 
 async def said(store: SqliteStore, *, disowned: bool = False) -> set[str]:

@@ -68,7 +68,7 @@ async def admitted(home: Path, topic: str) -> tuple[str, str | None]:
     """Start, admit, sign; the newest checkpoint, and why nothing is signed any more."""
     async with assemble(load_settings(home, environ={})) as service:
         sequencer = service.sequencer()
-        await sequencer.check(service.anchors())
+        await sequencer.check()
         await service.intake().admit(samples(SystemClock().now(), topic=topic))
         await sequencer.sign()
         return (await newest(service.store)), sequencer.disowned

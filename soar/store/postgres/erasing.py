@@ -14,7 +14,7 @@ from typing import Any
 from soar.errors import StoreError
 from soar.model.entry import Entry
 from soar.model.run import FINAL_STATES
-from soar.store.erasure import ERASED, FREE, NAMES, TEXTS, Subject, Touched, consider, without
+from soar.store.erasure import ERASED, FREE, NAMES, TEXTS, Subject, Touched, consider, content_named, without
 from soar.store.port import Fact
 from soar.store.postgres.batch import write_together
 from soar.store.postgres.connect import Db, OvertakenError
@@ -39,6 +39,7 @@ async def erase(db: Db, value: str, tell: Callable[[str], Entry], *, elsewhere: 
     found = await _found(db, subject)
     consider(found, elsewhere)
     await _hold(db, found)
+    await _unname(db, subject, found)
     await db.execute("DELETE FROM payloads WHERE entry_id = ANY ($1::text[])", array(found.entries))
     await _blank(db, subject)
     told = (*(tell(each) for each in found.entries), *elsewhere)
@@ -118,6 +119,29 @@ async def _payloads(db: Db, subject: Subject) -> tuple[dict[str, str | None], li
         if subject.named_in(leaf):
             leaves.append(name)
     return entries, leaves
+
+
+async def _unname(db: Db, subject: Subject, found: Touched) -> None:
+    """Take away the names that were made of what goes, by which it could be recognised."""
+    gone = frozenset(found.entries)
+    query = "SELECT id, entry_id, title, uid, coordinates, rule_id, rule_name FROM alerts"
+    alerts = [
+        (row["id"], row["coordinates"])
+        async for row in _rows(db, query)
+        if row["entry_id"] in gone or any(map(subject.named_in, tuple(row)[2:]))
+    ]
+    for alert_id, coordinates in alerts:
+        new = f"{ERASED} {secrets.token_hex(16)}"
+        await db.execute("UPDATE alerts SET content = '' WHERE id = $1", alert_id)
+        await db.execute("UPDATE alerts SET uid = $2 WHERE id = $1 AND starts_with(uid, 'sha256:')", alert_id, new)
+        if content_named(coordinates):
+            await db.execute("UPDATE alerts SET coordinates = $2 WHERE coordinates = $1", coordinates, new)
+            await db.execute("UPDATE dead_letters SET coordinates = $2 WHERE coordinates = $1", coordinates, new)
+            sql = "UPDATE records SET coordinates = $3, digest = $4 WHERE digest = $1 AND coordinates = $2"
+            await db.execute(sql, digest_of(coordinates), coordinates, new, digest_of(new))
+    runs = array(found.runs)
+    await db.execute("UPDATE runs SET lock_key = $2 WHERE id = ANY ($1::text[]) AND lock_key IS NOT NULL", runs, ERASED)
+    await db.execute("DELETE FROM windows WHERE run_id = ANY ($1::text[])", runs)
 
 
 async def _blank(db: Db, subject: Subject) -> None:

@@ -74,6 +74,9 @@ SELECT * FROM alerts WHERE id = $1
 -- name: playbook_text
 SELECT file, text FROM playbooks WHERE digest = $1
 
+-- name: naming_key
+SELECT key FROM naming
+
 -- name: control
 SELECT value FROM control WHERE key = $1
 

@@ -175,6 +175,11 @@ class PostgresStore:
         row = await self._row("playbook_text", digest)
         return (row["file"], row["text"]) if row else None
 
+    async def naming_key(self) -> str:
+        """The key of names."""
+        row, *_ = await self._fetch(self._reads["naming_key"])
+        return str(row["key"])
+
     async def control(self, key: str) -> str | None:
         """A switch's value."""
         row = await self._row("control", key)

@@ -1,5 +1,4 @@
--- Schema 5. Waits for an alert are found by the key that the engine gave them; those of before have none.
+-- Schema 5. What grows old is found by its time; alerts, runs and payloads by their names, which begin with it.
 
-DROP INDEX steps_awaiting_alerts;
-CREATE INDEX steps_awaiting_alerts ON steps (coalesce(json_extract(record, '$.data.awaits'), ''))
-    WHERE awaits_alert = 1;
+CREATE INDEX windows_by_end ON windows (until);
+CREATE INDEX acted_by_time ON acted (at);

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import secrets
 import sqlite3
 import time
 from collections.abc import Callable, Sequence
@@ -10,7 +11,7 @@ from collections.abc import Callable, Sequence
 from soar.errors import StoreUnavailableError
 from soar.model.entry import Entry
 from soar.model.run import FINAL_STATES
-from soar.store.erasure import ERASED, FREE, NAMES, TEXTS, Subject, Touched, consider, without
+from soar.store.erasure import ERASED, FREE, NAMES, TEXTS, Subject, Touched, consider, content_named, without
 from soar.store.sqlite.rows import to_json
 from soar.store.sqlite.tree import Appender
 
@@ -33,6 +34,7 @@ def erase(
     subject = Subject(value)
     found = _found(_ready(db, value))
     consider(found, elsewhere)
+    _unname(db, found.runs)
     db.executemany("DELETE FROM payloads WHERE entry_id = ?", [(each,) for each in found.entries])
     _blank(db, subject)
     journal = Appender(db)
@@ -76,7 +78,7 @@ SELECT id, state FROM runs WHERE tells(vars) OR tells(outputs) OR tells(error) O
 ORDER BY id
 """
 _ALERTS = """
-SELECT count(*) FROM alerts LEFT JOIN payloads USING (entry_id)
+SELECT alerts.id, coordinates FROM alerts LEFT JOIN payloads USING (entry_id)
 WHERE tells(body) OR tells(title) OR tells(uid) OR tells(coordinates) OR tells(rule_id) OR tells(rule_name)
 """
 _LETTERS = "record_tells(record) OR tells(reason) OR tells(coordinates)"
@@ -93,7 +95,7 @@ def _found(db: sqlite3.Connection) -> Touched:
     runs = db.execute(_RUNS).fetchall()
     return Touched(
         entries=firsts("SELECT entry_id FROM payloads JOIN entries ON id = entry_id WHERE tells(body) ORDER BY idx"),
-        alerts=db.execute(_ALERTS).fetchone()[0],
+        alerts=len(db.execute(_ALERTS).fetchall()),
         runs=tuple(row[0] for row in runs),
         open_runs=tuple(row[0] for row in runs if row[1] not in FINAL_STATES),
         dead_letters=db.execute(f"SELECT count(*) FROM dead_letters WHERE {_LETTERS}").fetchone()[0],  # noqa: S608 - ours
@@ -101,6 +103,20 @@ def _found(db: sqlite3.Connection) -> Touched:
         leaves=firsts("SELECT id FROM entries WHERE tells(leaf)"),
         playbooks=firsts("SELECT DISTINCT file FROM playbooks WHERE tells(text) ORDER BY file"),
     )
+
+
+def _unname(db: sqlite3.Connection, runs: Sequence[str]) -> None:
+    """Take away the names that were made of what goes, by which it could be recognised."""
+    for alert_id, coordinates in db.execute(_ALERTS).fetchall():
+        new = f"{ERASED} {secrets.token_hex(16)}"
+        db.execute("UPDATE alerts SET content = '' WHERE id = ?", (alert_id,))
+        db.execute("UPDATE alerts SET uid = ? WHERE id = ? AND uid GLOB 'sha256:*'", (new, alert_id))
+        if content_named(coordinates):
+            for table in ("alerts", "records", "dead_letters"):
+                db.execute(f"UPDATE {table} SET coordinates = ? WHERE coordinates = ?", (new, coordinates))  # noqa: S608
+    for run_id in runs:
+        db.execute("UPDATE runs SET lock_key = ? WHERE id = ? AND lock_key IS NOT NULL", (ERASED, run_id))
+        db.execute("DELETE FROM windows WHERE run_id = ?", (run_id,))
 
 
 def _blank(db: sqlite3.Connection, subject: Subject) -> None:

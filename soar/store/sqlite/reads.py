@@ -190,6 +190,11 @@ def playbook_text(db: sqlite3.Connection, digest: str) -> tuple[str, str] | None
     return (row[0], row[1]) if row else None
 
 
+def naming_key(db: sqlite3.Connection) -> str:
+    """The key of names."""
+    return str(db.execute("SELECT key FROM naming").fetchone()[0])
+
+
 def control(db: sqlite3.Connection, key: str) -> str | None:
     """A switch's value."""
     row = db.execute("SELECT value FROM control WHERE key = ?", (key,)).fetchone()

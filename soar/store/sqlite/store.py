@@ -229,6 +229,10 @@ class SqliteStore:
         """(file, text) of a pinned playbook."""
         return await self._read(reads.playbook_text, digest)
 
+    async def naming_key(self) -> str:
+        """The key of names."""
+        return await self._read(reads.naming_key)
+
     async def control(self, key: str) -> str | None:
         """A switch's value."""
         return await self._read(reads.control, key)
@@ -392,8 +396,7 @@ def _migrate(db: sqlite3.Connection) -> None:
             f"the store has schema {version}, this soar knows {SCHEMA_VERSION}; run a newer soar, or restore a backup"
         )
     for number in range(version + 1, SCHEMA_VERSION + 1):
-        file = resources.files(__package__).joinpath(f"{number:03}.sql")
-        sql = file.read_text() if file.is_file() else ""  # a number that was never used
+        sql = resources.files(__package__).joinpath(f"{number:03}.sql").read_text()
         try:
             db.executescript(f"BEGIN IMMEDIATE;\n{sql}\nPRAGMA user_version = {number};\nCOMMIT;")
         except sqlite3.Error:
