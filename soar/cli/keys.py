@@ -25,7 +25,8 @@ from soar.model.entry import EntryType
 from soar.service.assembly import sequencer_of
 from soar.service.keys import hold_key, key_path, next_path, passphrase, read_key, read_key_at, write_key
 from soar.settings import Loaded
-from soar.store.port import EntryRow, Fact, Store
+from soar.store.port import Fact, Store
+from soar.store.seen import EntryRow
 
 
 def add_to(app: typer.Typer) -> None:

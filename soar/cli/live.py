@@ -17,7 +17,8 @@ from soar.engine.control import HALT
 from soar.model.approval import Approval, ApprovalState
 from soar.model.entry import EntryType
 from soar.model.run import Run, RunState
-from soar.store.port import AlertRow, Counts, EntryRow, Store
+from soar.store.port import AlertRow, Store
+from soar.store.seen import Counts, EntryRow
 
 REFRESH_SECONDS = 0.5
 _ROWS = 6

@@ -15,7 +15,8 @@ from soar.cli.show import fact
 from soar.cli.stored import stored
 from soar.engine.control import HALT
 from soar.journal.checkpoint import Checkpoint
-from soar.store.port import Counts, Store
+from soar.store.port import Store
+from soar.store.seen import Counts
 
 
 def add_to(app: typer.Typer) -> None:

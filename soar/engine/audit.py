@@ -7,7 +7,8 @@ from soar.journal.merkle import Frontier
 from soar.journal.note import Verifies
 from soar.journal.verify import LogCheck, Report, StoredEntry
 from soar.model.base import to_rfc3339
-from soar.store.port import EntryRow, Store
+from soar.store.port import Store
+from soar.store.seen import EntryRow
 
 
 async def verify_store(store: Store, *, verifier: Verifies, origin: str) -> Report:

@@ -20,7 +20,7 @@ from soar.engine.wording import as_json, awaited, brief, escalation, moment, quo
 from soar.journal.leaf import parse_leaf
 from soar.model.duration import format_duration
 from soar.model.entry import EntryType
-from soar.store.port import EntryRow
+from soar.store.seen import EntryRow
 
 _ALWAYS_NEW = frozenset({"nonce", "expires"})  # of a binding
 _SAID_BY_PEOPLE = frozenset({"approval_denied", "approval_expired", "approval_cancelled"})

@@ -13,7 +13,7 @@ from soar.errors import StoreUnavailableError
 from soar.ingest.kafka import KafkaSource, Subscription
 from soar.service.exposure import Signing, signing
 from soar.service.running import Running
-from soar.store.port import Counts
+from soar.store.seen import Counts
 from soar.web.access import Doorkeeper
 from soar.web.app import build_app
 from soar.web.ingest import IngestDoor

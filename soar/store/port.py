@@ -22,6 +22,7 @@ from soar.model.suppression import Suppression
 from soar.store.aging import Ages
 from soar.store.erasure import Erases
 from soar.store.queueing import CallTurn, HoldInstance, JoinQueue, KeepsTurns, SweepTurns, Turn
+from soar.store.seen import Counts, EntryRow
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -302,32 +303,6 @@ class AlertRow:
     time: datetime
     received_at: datetime
     coordinates: str
-
-
-@dataclass(frozen=True, slots=True, kw_only=True)
-class EntryRow:
-    """An entry as the journal holds it. `payload` is None where there never was one or it was erased."""
-
-    index: int
-    id: str
-    type: str
-    at: datetime
-    run_id: str | None
-    leaf: bytes
-    leaf_hash: bytes
-    salt: bytes | None
-    payload: bytes | None
-
-
-@dataclass(frozen=True, slots=True, kw_only=True)
-class Counts:
-    """How much of everything there is."""
-
-    alerts: Mapping[str, int]  # by outcome, dead letters included
-    runs: Mapping[str, int]  # by state
-    actions: Mapping[str, int]  # `<effect>/<attempt state>`
-    approvals: Mapping[str, int]  # by state
-    entries: int
 
 
 class Store(KeepsTurns, Ages, Erases, Protocol):

@@ -12,7 +12,7 @@ from soar.journal.leaf import seal
 from soar.model.approval import Approval, ApprovalState, Requirement
 from soar.model.decision import GroupQuorum
 from soar.model.entry import Entry, EntryType
-from soar.store.port import EntryRow
+from soar.store.seen import EntryRow
 
 NOW = datetime(2026, 5, 4, 12, 0, 0, tzinfo=UTC)
 RUN = "run-1"

@@ -27,7 +27,8 @@ from soar.service import assemble, read_key
 from soar.service.doors import prometheus
 from soar.service.exposure import Signing, signing
 from soar.settings import load_settings
-from soar.store.port import Counts, Fact, Store
+from soar.store.port import Fact, Store
+from soar.store.seen import Counts
 
 SOAR = [sys.executable, "-m", "soar"]
 

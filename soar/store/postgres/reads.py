@@ -15,6 +15,7 @@ from soar.store import port
 from soar.store.postgres.connect import Db, OvertakenError
 from soar.store.postgres.rows import array, columns, digest_of, entry_of, window_of
 from soar.store.postgres.sql import statements
+from soar.store.seen import Counts, EntryRow
 from soar.store.suppressions import BEHIND, PREFIX, read_all
 
 
@@ -71,16 +72,16 @@ async def action_counts(
     return {row["key"]: row["actions"] for row in rows}
 
 
-async def counts(db: Db) -> port.Counts:
+async def counts(db: Db) -> Counts:
     """How much of everything there is, at one moment."""
     found: dict[str, dict[str, int]] = {"alerts": {}, "runs": {}, "actions": {}, "approvals": {}, "entries": {}}
     for what, word, number in await db.fetch(statements("reads.sql")["counts"]):
         found[what][word] = number
     entries = found.pop("entries")
-    return port.Counts(**found, entries=entries.get("", 0))
+    return Counts(**found, entries=entries.get("", 0))
 
 
-async def entries(db: Db, start: int, run_id: str | None, limit: int) -> list[port.EntryRow]:
+async def entries(db: Db, start: int, run_id: str | None, limit: int) -> list[EntryRow]:
     """A page of entries from `start` on."""
     of_run: tuple[str, tuple[Any, ...]] = ("entries", ()) if run_id is None else ("entries_of_run", (run_id,))
     name, more = of_run

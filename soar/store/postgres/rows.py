@@ -13,7 +13,8 @@ from asyncpg import Record as Row
 from soar.model.action import Attempt
 from soar.model.alert import DeadLetter, Outcome, Record
 from soar.model.run import Run, RunKind, RunState
-from soar.store.port import AlertMatch, AlertRow, EntryRow, InsertAlert, Window
+from soar.store.port import AlertMatch, AlertRow, InsertAlert, Window
+from soar.store.seen import EntryRow
 
 _ESCAPE = "\x01"
 _NUL = "\x01\x02"

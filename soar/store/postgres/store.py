@@ -26,6 +26,7 @@ from soar.store.postgres.database import Database
 from soar.store.postgres.rows import alert_row_of, array, letter_of, run_of
 from soar.store.postgres.scrubbing import scrub
 from soar.store.postgres.sql import statements
+from soar.store.seen import Counts, EntryRow
 
 PATIENCE_SECONDS = 10.0
 _PAGE = 1000
@@ -208,7 +209,7 @@ class PostgresStore:
         """What goes on at instances with limits."""
         return await self._database.read(lambda db: turns.traffic(db, now))
 
-    async def counts(self) -> port.Counts:
+    async def counts(self) -> Counts:
         """How much of everything there is."""
         return await self._database.read(reads.counts)
 
@@ -219,7 +220,7 @@ class PostgresStore:
 
     async def entries(
         self, *, start: int = 0, run_id: str | None = None, newest: int | None = None
-    ) -> AsyncIterator[port.EntryRow]:
+    ) -> AsyncIterator[EntryRow]:
         """Entries in tree order, a page at a time."""
         if newest is not None:
             start = max(start, (await self.tree())[0] - newest)
@@ -287,7 +288,7 @@ class PostgresStore:
         """Delete what ended before a time, and tell the journal."""
         return await self._database.write(lambda db: aging.forget(db, before, limit, tell))
 
-    async def _page(self, start: int, run_id: str | None) -> list[port.EntryRow]:
+    async def _page(self, start: int, run_id: str | None) -> list[EntryRow]:
         return await self._database.read(lambda db: reads.entries(db, start, run_id, _PAGE))
 
     async def _newest(self, table: str, filters: dict[str, str | None], limit: int) -> list[Row]:

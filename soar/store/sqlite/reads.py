@@ -15,6 +15,7 @@ from soar.model.base import from_rfc3339, to_rfc3339
 from soar.model.run import Run, StepRecord
 from soar.model.suppression import Suppression
 from soar.store import port
+from soar.store.seen import Counts, EntryRow
 from soar.store.sqlite.rows import alert_row_of, entry_of, run_of, window_of
 from soar.store.suppressions import BEHIND, PREFIX, read_all
 
@@ -219,7 +220,7 @@ def action_counts(
     return {key: db.execute(sql, (key, to_rfc3339(since), run_id, path)).fetchone()[0] for key in keys}
 
 
-def counts(db: sqlite3.Connection) -> port.Counts:
+def counts(db: sqlite3.Connection) -> Counts:
     """How much of everything there is."""
 
     def grouped(sql: str) -> dict[str, int]:
@@ -229,7 +230,7 @@ def counts(db: sqlite3.Connection) -> port.Counts:
     dead = db.execute("SELECT count(*) FROM dead_letters").fetchone()[0]
     if dead:
         alerts_by_outcome["dead_letter"] = dead
-    return port.Counts(
+    return Counts(
         alerts=alerts_by_outcome,
         runs=grouped("SELECT state, count(*) FROM runs GROUP BY state"),
         actions=grouped("SELECT effect || '/' || state, count(*) FROM attempts GROUP BY effect, state"),
@@ -238,7 +239,7 @@ def counts(db: sqlite3.Connection) -> port.Counts:
     )
 
 
-def entries(db: sqlite3.Connection, start: int, run_id: str | None, limit: int) -> list[port.EntryRow]:
+def entries(db: sqlite3.Connection, start: int, run_id: str | None, limit: int) -> list[EntryRow]:
     """A page of entries from `start` on."""
     of_run = "" if run_id is None else "AND run_id = :run_id "
     sql = (

@@ -10,7 +10,8 @@ from typing import Any
 from soar.model.alert import Outcome
 from soar.model.base import from_rfc3339, to_rfc3339
 from soar.model.run import Run, RunKind, RunState
-from soar.store.port import AlertMatch, AlertRow, EntryRow, Window
+from soar.store.port import AlertMatch, AlertRow, Window
+from soar.store.seen import EntryRow
 
 
 def when(moment: datetime | None) -> str | None:

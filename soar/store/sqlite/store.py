@@ -23,6 +23,7 @@ from soar.model.suppression import Suppression
 from soar.store import port, queueing
 from soar.store.aging import Forgotten, OldPayloads
 from soar.store.erasure import Touched
+from soar.store.seen import Counts, EntryRow
 from soar.store.sqlite import aging, erasing, reads, tree, turns
 from soar.store.sqlite.rows import run_of
 from soar.store.sqlite.tree import Appender
@@ -259,7 +260,7 @@ class SqliteStore:
         """What goes on at instances with limits."""
         return await self._read(turns.traffic, now)
 
-    async def counts(self) -> port.Counts:
+    async def counts(self) -> Counts:
         """How much of everything there is."""
         return await self._read(reads.counts)
 
@@ -269,7 +270,7 @@ class SqliteStore:
 
     async def entries(
         self, *, start: int = 0, run_id: str | None = None, newest: int | None = None
-    ) -> AsyncIterator[port.EntryRow]:
+    ) -> AsyncIterator[EntryRow]:
         """Entries in tree order, a page at a time."""
         if newest is not None:
             start = max(start, (await self.tree())[0] - newest)
