@@ -1,5 +1,7 @@
 """Runs seeds: `python -m tests.simulation 42` prints what happens in seed 42, `--seeds 1000-20000` tries a range."""
 
+# ruff: noqa: T201 - a command prints
+
 import argparse
 import sys
 import time

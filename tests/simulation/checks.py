@@ -19,12 +19,12 @@ from soar.model.run import FINAL_STATES, Run, RunKind, RunState, StepRecord, Ste
 from soar.store.port import AlertRow
 
 from .service import ORIGIN, house
-from .world import Effect_
+from .world import Change
 
 if TYPE_CHECKING:
     from .simulation import Simulation
 
-BUGS = ("run.bug", "recorder.bug", "service.part_failed")
+BUGS = ("error run.bug", "error recorder.bug", "error service.part_failed")
 _CAME_TO_NOTHING = frozenset({RunState.FAILED, RunState.DENIED, RunState.CANCELLED})
 
 
@@ -51,7 +51,7 @@ class Story:
     approvals: list[Approval]
     alerts: list[AlertRow]
     dead: list[str]
-    effects: list[Effect_]
+    effects: list[Change]
 
 
 def check_all(simulation: Simulation) -> list[str]:
@@ -72,8 +72,8 @@ def check_all(simulation: Simulation) -> list[str]:
         dead=[letter.record.coordinates for letter in read(store.dead_letters(10_000))],
         effects=simulation.world.effects,
     )
-    found = [line for line in simulation.trace.lines if any(f" {bug}" in line for bug in BUGS)]
-    checks = (_effects, _rest, _outcomes, _stops, _consents, _undone, _locks, _waits)
+    found = [f"the log tells of a bug: {fields}" for *_, word, fields in simulation.trace.told if word in BUGS]
+    checks = (_effects, _rest, _outcomes, _stops, _consents, _votes, _quorums, _undone, _locks, _waits)
     found += [words for check in checks for words in check(story)]
     return [*found, *_admitted(story, simulation), *_journal(simulation)]
 
@@ -104,27 +104,26 @@ def _admitted(story: Story, simulation: Simulation) -> Iterator[str]:
             if match.outcome is Outcome.MATCHED and match.run_id not in story.runs:
                 yield f"alert {row.id} matched {match.playbook_id}, and its run {match.run_id} does not exist"
     if not simulation.plan.turned_back:
-        yield from _windows(story)
+        yield from _windows(story, contents)
 
 
-def _windows(story: Story) -> Iterator[str]:
+def _windows(story: Story, contents: dict[str, bytes]) -> Iterator[str]:
     """One run for each window of a playbook that asks for it."""
-    begun: dict[str, list[datetime]] = defaultdict(list)
+    coordinates = {row.id: row.coordinates for row in story.alerts}
+    latest: dict[str, datetime] = {}
     for run in sorted(story.runs.values(), key=lambda run: run.created_at):
         dedupe = house().library.playbooks[run.playbook_id].dedupe
-        if run.kind is not RunKind.ALERT or dedupe is None or run.alert_id is None:
+        if run.kind is not RunKind.ALERT or dedupe is None:
             continue
-        begun[f"{run.playbook_id} {run.lock_key}"].append(run.created_at)
-    # `watch` has the value of its window in the title of its alerts' host; two windows are all there can be at once.
-    for name, moments in begun.items():
-        for earlier, later in zip(moments, moments[2:], strict=False):
-            if (later - earlier).total_seconds() < 30:
-                yield f"{name}: three runs within one window, at {earlier} and {later}"
+        key = f"{run.playbook_id} {json.loads(contents[coordinates[run.alert_id or '']])['shared']}"
+        if key in latest and run.created_at < latest[key] + dedupe.within:
+            yield f"{run.id} began at {run.created_at}, in the window of {key} that began at {latest[key]}"
+        latest[key] = run.created_at
 
 
 def _effects(story: Story) -> Iterator[str]:
     """What is done once is done once; what the journal says of an action is what was done."""
-    done: dict[tuple[str, str], list[Effect_]] = defaultdict(list)
+    done: dict[tuple[str, str], list[Change]] = defaultdict(list)
     for effect in story.effects:
         done[effect.run_id, effect.path].append(effect)
     for (run_id, path), effects in done.items():
@@ -221,10 +220,10 @@ def _consents(story: Story) -> Iterator[str]:
                 yield f"{each.subject} of {each.run} was intended without a consent"
             elif approval.execute_by is None or each.at >= approval.execute_by:
                 yield f"{each.subject} of {each.run} was intended at {each.at}, its consent ended {approval.execute_by}"
-    yield from _votes(story)
 
 
 def _votes(story: Story) -> Iterator[str]:
+    """What counts was said in time, about these bytes, by somebody who may, once."""
     for approval in story.approvals:
         for vote in approval.votes:
             if vote.at >= approval.decide_by:
@@ -233,14 +232,17 @@ def _votes(story: Story) -> Iterator[str]:
                 yield f"{vote.approver}'s vote on {approval.id} is about other bytes"
             if vote.approver in approval.requirement.exclude:
                 yield f"{vote.approver} may not decide on {approval.id}"
-        voters = Counter(vote.approver for vote in approval.votes)
-        if max(voters.values(), default=1) > 1:
+        if len({vote.approver for vote in approval.votes}) < len(approval.votes):
             yield f"somebody counts twice in {approval.id}"
-        if approval.state in {ApprovalState.GRANTED, ApprovalState.CONSUMED}:
-            if approval.requirement.unmet(approval.votes):
-                yield f"approval {approval.id} was granted without its quorum"
+
+
+def _quorums(story: Story) -> Iterator[str]:
+    """Who is said to have agreed has, and no word was lost."""
     told = Counter(each.subject for each in story.told if each.type == "approval.voted")
     for approval in story.approvals:
+        agreed = approval.state in {ApprovalState.GRANTED, ApprovalState.CONSUMED}
+        if agreed and approval.requirement.unmet(approval.votes):
+            yield f"approval {approval.id} was granted without its quorum"
         if told[approval.id] != len(approval.votes):
             yield f"approval {approval.id} has {len(approval.votes)} votes, {told[approval.id]} were told"
 
@@ -291,7 +293,3 @@ def _journal(simulation: Simulation) -> Iterator[str]:
         yield "the journal does not verify: " + "; ".join(str(problem) for problem in report.problems)
     if report.entries != size or report.size != size:
         yield f"the journal has {report.entries} entries, its tree {size} leaves"
-
-
-def _payload(row: Any) -> Any:
-    return json.loads(row.payload) if row.payload else {}

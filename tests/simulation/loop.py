@@ -23,7 +23,7 @@ JOB_SECONDS = 0.003
 DISK_FULL_BYTES = 4096  # a file may still be written up to here
 
 
-class Restless(Exception):
+class RestlessError(Exception):
     """The seed made the system work without end."""
 
 
@@ -197,7 +197,7 @@ class SimLoop(asyncio.AbstractEventLoop):
 
     def _step(self) -> None:
         if self._number > MOST_EVENTS:
-            raise Restless(f"no rest after {MOST_EVENTS} events and {self._now:.0f} s of its own time")
+            raise RestlessError(f"no rest after {MOST_EVENTS} events and {self._now:.0f} s of its own time")
         when, _, _, process, handle = heapq.heappop(self._queue)
         self._now = max(self._now, when)
         if handle.cancelled():

@@ -1,4 +1,4 @@
-"""The people of a seed: they decide, they meddle, and at the end they clean up. All through the doors that the CLI uses."""
+"""The people of a seed: they decide, they meddle, and at the end they clean up: through the CLI's own doors."""
 
 import asyncio
 from collections.abc import Awaitable, Callable

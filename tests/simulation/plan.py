@@ -10,7 +10,7 @@ from soar.model.alert import Record
 
 from .world import BEGIN, Weather
 
-SECONDS = 6.0
+SECONDS = 4.0
 """So long things go wrong, by the loop's time; then all comes to rest."""
 
 

@@ -116,11 +116,11 @@ class ShakyStore:
 
     def __getattr__(self, name: str) -> Any:
         found = getattr(self.real, name)
-        if name in {"open", "close", "listen"} or not asyncio.iscoroutinefunction(found):
+        if not self.away or name in {"open", "close", "listen"} or not asyncio.iscoroutinefunction(found):
             return found
 
         async def call(*args: Any, **kwargs: Any) -> Any:
-            if self.away and self._random.random() < self.away:
+            if self._random.random() < self.away:
                 raise StoreUnavailableError("the store is away; nothing was written")
             return await found(*args, **kwargs)
 
@@ -159,9 +159,7 @@ class Engine:
             programs=programs,
             interpreter=Interpreter(actor=actor, waits=Waits(store=self.store, programs=programs)),
         )
-        self.timekeeper = Timekeeper(
-            store=self.store, recorder=self.recorder, scribe=scribe, woken=self.worker.wake
-        )
+        self.timekeeper = Timekeeper(store=self.store, recorder=self.recorder, scribe=scribe, woken=self.worker.wake)
         self.sequencer = Sequencer(store=self.store, signer=house().signer, origin=ORIGIN)
         normaliser = Normaliser(house().mappings, self.ids, self.clock)
         self.intake = Intake(

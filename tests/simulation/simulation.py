@@ -22,7 +22,7 @@ from soar.model.run import RunState
 from soar.store.sqlite import SqliteStore
 
 from .checks import check_all
-from .loop import PROCESS, Process, Restless, SimLoop
+from .loop import PROCESS, Process, RestlessError, SimLoop
 from .people import Crowd
 from .plan import SECONDS, Delivery, Plan, draw
 from .service import Engine, InlinePolicy, ShakyStore
@@ -80,15 +80,15 @@ class Simulation:
             try:
                 self.loop.run(self._main())
                 violations = check_all(self)
-            except Restless as failure:
+            except RestlessError as failure:
                 violations = [str(failure)]
             finally:
+                self.trace.tell("END", draws=self.random.random(), network=self.world.random.random())
                 self.loop.bury(self.processes)
                 for store in (*self.stores, self.oracle):
                     self.loop.immediately(store.close())
         violations = [*self.watch.violations, *self.loop.errors, *violations]
-        self.trace.tell("END", draws=self.random.random(), network=self.world.random.random())
-        lines = tuple(self.trace.lines)
+        lines = tuple(self.trace.lines())
         return Result(
             seed=self.seed, violations=tuple(violations), trace=lines,
             digest=hashlib.sha256("\n".join(lines).encode()).hexdigest(),
@@ -106,7 +106,9 @@ class Simulation:
 
     # Processes.
 
-    def _begin(self, name: str, life: Callable[[Process], Coroutine[Any, Any, None]], again: Callable[[], None]) -> None:
+    def _begin(
+        self, name: str, life: Callable[[Process], Coroutine[Any, Any, None]], again: Callable[[], None]
+    ) -> None:
         process = Process(f"{name}{len(self.processes)}")
         self.processes.append(process)
         context = contextvars.copy_context()
@@ -251,10 +253,14 @@ class Simulation:
             store.away = 0.0
         for engine in self.engines.values():
             engine.policy.away = 0.0
-        for process in self.processes:
+        living = [process for process in self.processes if process.alive]
+        for process in living:
             process.fate.clear()
             self._go_on(process)
-            if process.name.startswith("people"):
+        # One engine is enough to bring all to rest, and whatever the others held is another's now.
+        keep = next((process for process in living if process in self.engines), None)
+        for process in living:
+            if process is not keep:
                 self.loop.kill(process)
         real = SqliteStore(self.path)
         self.stores.append(real)
@@ -276,10 +282,10 @@ class Simulation:
             if await self._at_rest():
                 return
             await self._leap()
-        raise Restless("after all trouble was over, the runs do not come to their ends: " + await self._standing())
+        raise RestlessError("after all trouble was over, the runs do not come to their ends: " + await self._standing())
 
     async def _at_rest(self) -> bool:
-        left = any(self._left.values())
+        left = any(times > 0 for times in self._left.values())
         runs = await self.oracle.runs(limit=1000)
         open_ = await self.oracle.approvals(state=ApprovalState.PENDING)
         return not left and not open_ and all(run.final for run in runs)
@@ -317,7 +323,9 @@ def _told(trace: Trace) -> Iterator[None]:
         raise structlog.DropEvent
 
     before = structlog.get_config()
-    structlog.configure(processors=[tell], wrapper_class=structlog.make_filtering_bound_logger(20), cache_logger_on_first_use=False)
+    structlog.configure(
+        processors=[tell], wrapper_class=structlog.make_filtering_bound_logger(20), cache_logger_on_first_use=False
+    )
     try:
         yield
     finally:

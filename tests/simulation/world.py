@@ -3,7 +3,7 @@
 import asyncio
 import contextvars
 from collections import Counter
-from collections.abc import Callable
+from collections.abc import Callable, Iterator
 from dataclasses import dataclass, field
 from datetime import UTC, datetime, timedelta
 from random import Random
@@ -61,13 +61,17 @@ class Trace:
 
     loop: SimLoop
     clock: SimClock
-    lines: list[str] = field(default_factory=list)
+    told: list[tuple[float, datetime, str, str, dict[str, Any]]] = field(default_factory=list)
 
     def tell(self, word: str, **fields: Any) -> None:
         process = PROCESS.get()
-        who = process.name if process else "-"
-        words = "".join(f" {name}={value}" for name, value in fields.items() if value is not None)
-        self.lines.append(f"{self.loop.time():9.4f} {self.clock.now():%H:%M:%S} {who:8} {word}{words}")
+        self.told.append((self.loop.time(), self.clock.now(), process.name if process else "-", word, fields))
+
+    def lines(self) -> Iterator[str]:
+        """In words: the loop's time, the clock, the process, and what it did."""
+        for seconds, at, who, word, fields in self.told:
+            words = "".join(f" {name}={value}" for name, value in fields.items() if value is not None)
+            yield f"{seconds:9.4f} {at:%H:%M:%S} {who:8} {word}{words}"
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -86,7 +90,7 @@ FAIR = Weather()
 
 
 @dataclass(frozen=True, kw_only=True)
-class Effect_:
+class Change:
     """One change that a service made."""
 
     at: float
@@ -142,7 +146,7 @@ class World:
     trace: Trace
     random: Random
     weather: Weather
-    effects: list[Effect_] = field(default_factory=list)
+    effects: list[Change] = field(default_factory=list)
     calls: list[Sent] = field(default_factory=list)
     in_flight: Counter[tuple[str, str]] = field(default_factory=Counter)
     _own: contextvars.Context = field(default_factory=contextvars.Context)
@@ -174,7 +178,7 @@ class World:
         known = any(effect.key == request.idempotency_key for effect in self.effects)
         if request.effect is Effect.KEYED and known:
             return
-        effect = Effect_(
+        effect = Change(
             at=self.loop.time(), verb=request.verb, name=request.params["name"], key=request.idempotency_key,
             run_id=request.run_id, path=request.path,
         )  # fmt: skip
