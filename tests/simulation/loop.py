@@ -19,7 +19,8 @@ from typing import Any
 
 MOST_EVENTS = 200_000
 """A seed that needs more than that comes to no rest."""
-JOB_SECONDS = 0.003
+QUICK_SECONDS = 0.003
+SLOW_SECONDS = 14.0
 DISK_FULL_BYTES = 4096  # a file may still be written up to here
 
 
@@ -49,9 +50,10 @@ _Job = tuple[asyncio.Future[Any], Callable[..., Any], tuple[Any, ...]]
 class SimLoop(asyncio.AbstractEventLoop):
     """Runs one main coroutine to its end; nothing in it knows the machine's time."""
 
-    def __init__(self, random: Random, *, slow_disk: float = 0.0) -> None:
+    def __init__(self, random: Random, *, disk_seconds: float = QUICK_SECONDS, slow_disk: float = 0.0) -> None:
         self._random = random
-        self._slow_disk = slow_disk  # share of disk work that takes seconds
+        self._disk_seconds = disk_seconds  # that its work takes at most, each way
+        self._slow_disk = slow_disk  # share of its work that takes many seconds
         self._now = 0.0
         self._queue: list[tuple[float, float, int, Process | None, asyncio.Handle]] = []
         self._number = 0
@@ -118,7 +120,7 @@ class SimLoop(asyncio.AbstractEventLoop):
         pool = self._pools.setdefault((PROCESS.get(), executor), deque())
         pool.append((future, func, args))
         slow = self._slow_disk and self._random.random() < self._slow_disk
-        self.call_later(self._random.random() * (14 if slow else JOB_SECONDS), self._work, pool)
+        self.call_later(self._random.random() * (SLOW_SECONDS if slow else self._disk_seconds), self._work, pool)
         return future
 
     # Time, fate, threads.
@@ -150,7 +152,7 @@ class SimLoop(asyncio.AbstractEventLoop):
 
     def calm(self) -> None:
         """The disk is quick from now on, and has room."""
-        self._slow_disk, self.disk_full = 0.0, False
+        self._disk_seconds, self._slow_disk, self.disk_full = QUICK_SECONDS, 0.0, False
 
     def kill(self, process: Process) -> None:
         """It never runs again; what it asked of a disk is done or not, what it put on the network is on its way."""
@@ -221,7 +223,7 @@ class SimLoop(asyncio.AbstractEventLoop):
         with self._disk():
             result, failure = _done(func, args)
         # The work is done; whoever asked may die before hearing of it.
-        self.call_later(self._random.random() * JOB_SECONDS, _settle, future, result, failure)
+        self.call_later(self._random.random() * self._disk_seconds, _settle, future, result, failure)
 
     @contextlib.contextmanager
     def _disk(self) -> Iterator[None]:

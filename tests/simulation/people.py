@@ -8,7 +8,6 @@ from random import Random
 
 from soar.engine.scribe import Scribe
 from soar.errors import InputError, NotAllowedError, NotFoundError, StateConflictError, StoreUnavailableError
-from soar.model.action import AttemptState
 from soar.model.approval import Approval, ApprovalState
 from soar.model.run import Run, RunState, StepState
 from soar.store.port import Store
@@ -75,8 +74,7 @@ class Crowd:
         runs = await self.store.runs(state=RunState.NEEDS_REVIEW)
         if not runs:
             return
-        run = self.random.choice(runs)
-        for path in await self.knowable(run):
+        for path in await self.knowable(run := self.random.choice(runs)):
             happened = self.world.happened(run.id, path)
             self.trace.tell("person resolves", run=run.id, path=path, happened=happened)
             await control(self.store, self.scribe, "alice").resolve(run.id, happened=happened, reason="seen", path=path)
@@ -124,31 +122,18 @@ class Crowd:
             case _:
                 await hands.undo(run.id)
 
-    async def tidy(self) -> bool:
-        """One thing that is left for people to do at the end; whether there was any."""
+    async def tidy(self) -> None:
+        """One thing that is left for people to do at the end."""
         hands = control(self.store, self.scribe, "alice")
         if await self.store.control("halt") is not None:
             await hands.resume(reason="all is well")
-            return True
-        runs = sorted(await self.store.runs(limit=1000), key=lambda run: run.id)
-        for run in runs:
+            return
+        for run in sorted(await self.store.runs(limit=1000), key=lambda run: run.id):
             if run.paused:
                 await hands.release(run.id, reason="all is well")
-                return True
+                return
         pending = await self.store.approvals(state=ApprovalState.PENDING)
-        for approval in sorted(pending, key=lambda each: each.id):
-            await self.decide(approval, kindly=True)
-            return True
-        for run in runs:
-            if run.state is RunState.NEEDS_REVIEW and await self.knowable(run):
-                await self.review()
-                return True
-        return False
-
-    async def in_doubt(self) -> bool:
-        """Whether something stands unknown that time alone will clear up."""
-        for run in await self.store.runs(state=RunState.NEEDS_REVIEW):
-            attempts = await self.store.attempts(run.id)
-            if any(attempt.state is AttemptState.UNKNOWN for attempt in attempts):
-                return True
-        return False
+        if pending:
+            await self.decide(min(pending, key=lambda each: each.id), kindly=True)
+        else:
+            await self.review()

@@ -10,9 +10,6 @@ from soar.model.alert import Record
 
 from .world import BEGIN, Weather
 
-SECONDS = 4.0
-"""So long things go wrong, by the loop's time; then all comes to rest."""
-
 
 @dataclass(frozen=True, kw_only=True)
 class Delivery:
@@ -27,11 +24,13 @@ class Delivery:
 class Plan:
     """One seed's circumstances."""
 
+    seconds: float  # so long things go wrong, by the loop's time; then all comes to rest
     engines: int
     deliveries: tuple[Delivery, ...]
     weather: Weather
     store_away: float
     policy_away: float
+    disk_seconds: float
     slow_disk: float
     crash: float  # chance that a process that begins will be killed
     freeze: float  # chance that it will be stopped for a while
@@ -52,30 +51,33 @@ def draw(seed: int) -> Plan:
     def sometimes(share: float, most: float) -> float:
         return random.random() * most if random.random() < share else 0.0
 
+    seconds = random.choice([3.0, 3.0, 3.0, 3.0, 3.0, 14.0])  # leases are renewed every ten
     freeze = sometimes(0.35, 0.8)
-    jumps = [(random.random() * SECONDS, random.choice([2, 12, 33, 90])) for _ in range(random.choice([0, 0, 1, 3]))]
+    jumps = [(random.random() * seconds, random.choice([2, 12, 33, 90])) for _ in range(random.choice([0, 0, 1, 3]))]
     if not freeze and random.random() < 0.1:
-        jumps.append((random.random() * SECONDS, -random.choice([5, 3600])))
+        jumps.append((random.random() * seconds, -random.choice([5, 3600])))
     weather = Weather(
         refused=sometimes(0.4, 0.2), limited=sometimes(0.4, 0.3), failed=sometimes(0.4, 0.3),
         rejected=sometimes(0.2, 0.1), lost=sometimes(0.6, 0.4), slow=sometimes(0.3, 0.2),
     )  # fmt: skip
     return Plan(
+        seconds=seconds,
         engines=random.choice([1, 1, 2, 2, 3]),
-        deliveries=tuple(_deliveries(random)),
+        deliveries=tuple(_deliveries(random, seconds / 2)),
         weather=weather,
         store_away=sometimes(0.3, 0.1),
         policy_away=sometimes(0.3, 0.5),
+        disk_seconds=random.choice([0.003, 0.003, 0.03, 0.2]),  # slow enough for others to come between any two steps
         slow_disk=sometimes(0.2, 0.02),
         crash=sometimes(0.6, 1.0),
         freeze=freeze,
-        disk_full=(random.random() * SECONDS, random.random() * 2) if random.random() < 0.2 else None,
+        disk_full=(random.random() * seconds, random.random() * 2) if random.random() < 0.2 else None,
         jumps=tuple(sorted(jumps)),
         meddling=sometimes(0.5, 1.0),
     )
 
 
-def _deliveries(random: Random) -> list[Delivery]:
+def _deliveries(random: Random, within: float) -> list[Delivery]:
     bodies = _bodies(random)
     found, offset = [], 0
     while bodies:
@@ -88,25 +90,25 @@ def _deliveries(random: Random) -> list[Delivery]:
             )
             for number, body in enumerate(batch)
         )  # fmt: skip
-        found.append(Delivery(at=random.random() * SECONDS / 2, records=records, times=random.choice([1, 1, 1, 2])))
+        found.append(Delivery(at=random.random() * within, records=records, times=random.choice([1, 1, 1, 2])))
         offset += len(batch)
     return found
 
 
 def _bodies(random: Random) -> list[bytes]:
-    """Two to five alerts, some of them like another; and what is none."""
+    """One to three alerts, some of them with another like them; and what is none."""
     found: list[bytes] = []
     bodies: list[dict[str, Any]] = []
-    for number in range(random.randint(2, 4)):
+    for number in range(random.choice([1, 1, 2, 2, 3])):
         rule = random.choice(["contain", "contain", "wipe", "wipe", "watch", "queue", "queue", "quiet", "nothing"])
         body = {
             "id": f"alert-{number}", "rule": rule, "title": f"Alert {number}", "host": f"host-{number}",
             "shared": random.choice(["left", "right"]), "severity": random.choice(["low", "high", "critical"]),
         }  # fmt: skip
         bodies.append(body)
-        if random.random() < 0.25:
+        if random.random() < 0.2:
             bodies.append(dict(body))
-        if random.random() < 0.25:
+        if random.random() < 0.2:
             bodies.append({**body, "host": f"host-{number}x"})
     found = [json.dumps(body).encode() for body in bodies]
     if any(body["rule"] == "watch" for body in bodies):

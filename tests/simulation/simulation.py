@@ -24,13 +24,13 @@ from soar.store.sqlite import SqliteStore
 from .checks import check_all
 from .loop import PROCESS, Process, RestlessError, SimLoop
 from .people import Crowd
-from .plan import SECONDS, Delivery, Plan, draw
+from .plan import Delivery, Plan, draw
 from .service import Engine, InlinePolicy, ShakyStore
 from .watch import Watch
 from .world import FAIR, SimClock, SimConnectors, SimIds, Trace, World
 
-ROUNDS = 400
-ROUND_SECONDS = 0.45
+ROUNDS = 300
+ROUND_SECONDS = 0.4  # two looks of a worker or timekeeper
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -57,7 +57,7 @@ class Simulation:
 
     def __init__(self, seed: int, plan: Plan, path: Path) -> None:
         self.seed, self.plan, self.path = seed, plan, path
-        self.loop = SimLoop(Random(f"{seed}/loop"), slow_disk=plan.slow_disk)
+        self.loop = SimLoop(Random(f"{seed}/loop"), disk_seconds=plan.disk_seconds, slow_disk=plan.slow_disk)
         self.clock = SimClock(self.loop)
         self.trace = Trace(self.loop, self.clock)
         self.random = Random(f"{seed}/fate")
@@ -101,7 +101,7 @@ class Simulation:
         for _ in range(self.plan.engines):
             self._begin_engine()
         self._begin_people()
-        await asyncio.sleep(SECONDS)
+        await asyncio.sleep(self.plan.seconds)
         await self._come_to_rest()
 
     # Processes.
@@ -271,17 +271,12 @@ class Simulation:
             await asyncio.sleep(ROUND_SECONDS)
             now, _ = await self.oracle.tree()
             quiet, size = (quiet + 1 if now == size else 0), now
-            tidied = False
-            try:
-                tidied = await crowd.tidy()
-            except Exception as refusal:  # noqa: BLE001 - told, and tried again
-                self.trace.tell("tidy refused", why=type(refusal).__name__)
-                continue
-            if tidied or quiet < 2:
-                continue
-            if await self._at_rest():
+            if quiet % 2:
+                await crowd.attempt(crowd.tidy)
+            elif quiet and await self._at_rest():
                 return
-            await self._leap()
+            elif quiet:
+                await self._leap()
         raise RestlessError("after all trouble was over, the runs do not come to their ends: " + await self._standing())
 
     async def _at_rest(self) -> bool:
