@@ -14,12 +14,17 @@ def main() -> int:
     """Exit code 1 where a seed breaks a promise."""
     parser = argparse.ArgumentParser(prog="python -m tests.simulation", description=__doc__)
     parser.add_argument("seed", nargs="*", type=int, help="seeds whose trace is printed")
+    parser.add_argument("-v", dest="journal", action="store_true", help="print the journal of each, too")
     parser.add_argument("--seeds", metavar="FIRST-LAST", help="seeds of which only broken ones are told")
     asked = parser.parse_args()
     broken = 0
     for seed in asked.seed:
         result = simulate(seed)
         print("\n".join(result.trace))
+        if asked.journal:
+            print(
+                "\n".join(f"{e.index:5} {e.at:%H:%M:%S} {e.type:20} {e.run or '-'} {e.subject}" for e in result.journal)
+            )
         print(f"seed {seed}: {len(result.trace)} lines, digest {result.digest}")
         broken += _tell(seed, result.violations)
     if asked.seeds:

@@ -54,15 +54,15 @@ class Story:
     effects: list[Change]
 
 
-def check_all(simulation: Simulation) -> list[str]:
-    """Every broken promise, in words."""
+def story_of(simulation: Simulation) -> Story:
+    """What effects, store and journal tell."""
     read, store = simulation.loop.immediately, simulation.oracle
 
     async def entries() -> list[Told]:
         return [_told(row) async for row in store.entries()]
 
     runs = {run.id: run for run in read(store.runs(limit=10_000))}
-    story = Story(
+    return Story(
         told=read(entries()),
         runs=runs,
         steps={run_id: read(store.steps(run_id)) for run_id in runs},
@@ -72,6 +72,10 @@ def check_all(simulation: Simulation) -> list[str]:
         dead=[letter.record.coordinates for letter in read(store.dead_letters(10_000))],
         effects=simulation.world.effects,
     )
+
+
+def check_all(story: Story, simulation: Simulation) -> list[str]:
+    """Every broken promise, in words."""
     found = [f"the log tells of a bug: {fields}" for *_, word, fields in simulation.trace.told if word in BUGS]
     checks = (_effects, _rest, _outcomes, _stops, _consents, _votes, _quorums, _undone, _locks, _waits)
     found += [words for check in checks for words in check(story)]
@@ -122,22 +126,29 @@ def _windows(story: Story, contents: dict[str, bytes]) -> Iterator[str]:
 
 
 def _effects(story: Story) -> Iterator[str]:
-    """What is done once is done once; what the journal says of an action is what was done."""
+    """What is done once is done once, and all that was done stands in the journal."""
     done: dict[tuple[str, str], list[Change]] = defaultdict(list)
     for effect in story.effects:
         done[effect.run_id, effect.path].append(effect)
+    yield from _said(story, set(done))
     for (run_id, path), effects in done.items():
         tries = [each for each in story.attempts.get(run_id, []) if each.path == path]
         if not tries:
             yield f"{effects[0].verb} was done for {path} of {run_id}, and the journal knows no intent"
             continue
         nature = tries[-1].request.effect
+        if effects[0].name == "forbidden":
+            yield f"{path} of {run_id} was done, and policy forbids it"
         if nature is not Effect.IDEMPOTENT and len(effects) > 1:
             yield f"{nature} {effects[0].verb} of {path} in {run_id} was done {len(effects)} times"
         if len({effect.key for effect in effects}) > 1:
             yield f"{effects[0].verb} of {path} in {run_id} went out under several keys"
         if not any(each.state in {AttemptState.SUCCEEDED, AttemptState.UNKNOWN} for each in tries):
             yield f"{effects[0].verb} of {path} in {run_id} was done, and stands {[t.state.value for t in tries]}"
+
+
+def _said(story: Story, done: set[tuple[str, str]]) -> Iterator[str]:
+    """What the journal says was done was done."""
     for run_id, attempts in story.attempts.items():
         for each in attempts:
             looked = each.request.effect is Effect.READ or "readback" in each.path
@@ -155,12 +166,23 @@ def _rest(story: Story) -> Iterator[str]:
         for each in story.attempts[run.id]:
             if each.state is AttemptState.INTENDED:
                 yield f"{each.path} of {run.id} has ended as intended: its outcome is not recorded"
+        yield from _doubts(run, story)
         for path, step in story.steps[run.id].items():
             if run.state is RunState.SUCCEEDED and step.state in {StepState.WAITING, StepState.UNKNOWN}:
                 yield f"run {run.id} succeeded, and its step {path} is {step.state}"
     for approval in story.approvals:
         if approval.state in {ApprovalState.PENDING, ApprovalState.GRANTED}:
             yield f"approval {approval.id} is {approval.state} at the end"
+
+
+def _doubts(run: Run, story: Story) -> Iterator[str]:
+    """A run does not end with an action in doubt, unless a person ended it or passed the step over."""
+    last = {each.path: each for each in story.attempts[run.id]}
+    for path, each in last.items():
+        step = story.steps[run.id].get(path)
+        passed = run.state is RunState.CANCELLED or (step is not None and step.state is StepState.SKIPPED)
+        if each.state is AttemptState.UNKNOWN and each.request.effect is not Effect.READ and not passed:
+            yield f"{run.id} ended {run.state}, and what its {path} did is unknown"
 
 
 def _outcomes(story: Story) -> Iterator[str]:
@@ -241,8 +263,9 @@ def _quorums(story: Story) -> Iterator[str]:
     told = Counter(each.subject for each in story.told if each.type == "approval.voted")
     for approval in story.approvals:
         agreed = approval.state in {ApprovalState.GRANTED, ApprovalState.CONSUMED}
-        if agreed and approval.requirement.unmet(approval.votes):
-            yield f"approval {approval.id} was granted without its quorum"
+        granters = {vote.approver for vote in approval.votes if vote.decision == "grant"}
+        if agreed and len(granters) < sum(quorum.min for quorum in approval.requirement.groups):
+            yield f"approval {approval.id} was granted by {', '.join(sorted(granters))} alone"
         if told[approval.id] != len(approval.votes):
             yield f"approval {approval.id} has {len(approval.votes)} votes, {told[approval.id]} were told"
 

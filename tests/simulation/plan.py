@@ -26,6 +26,7 @@ class Plan:
 
     seconds: float  # so long things go wrong, by the loop's time; then all comes to rest
     engines: int
+    crowds: int
     deliveries: tuple[Delivery, ...]
     weather: Weather
     store_away: float
@@ -63,6 +64,7 @@ def draw(seed: int) -> Plan:
     return Plan(
         seconds=seconds,
         engines=random.choice([1, 1, 2, 2, 3]),
+        crowds=random.choice([1, 1, 2]),
         deliveries=tuple(_deliveries(random, seconds / 2)),
         weather=weather,
         store_away=sometimes(0.3, 0.1),

@@ -21,7 +21,7 @@ from soar.model.approval import ApprovalState
 from soar.model.run import RunState
 from soar.store.sqlite import SqliteStore
 
-from .checks import check_all
+from .checks import Told, check_all, story_of
 from .loop import PROCESS, Process, RestlessError, SimLoop
 from .people import Crowd
 from .plan import Delivery, Plan, draw
@@ -40,8 +40,8 @@ class Result:
     seed: int
     violations: tuple[str, ...]
     trace: tuple[str, ...]
+    journal: tuple[Told, ...]
     digest: str
-    facts: dict[str, int]  # how much of everything there was, to see that a seed does something
 
 
 def simulate(seed: int, plan: Plan | None = None) -> Result:
@@ -75,11 +75,12 @@ class Simulation:
 
     def run(self) -> Result:
         """To the end, whatever it is."""
-        violations: list[str] = []
+        violations, journal = list[str](), list[Told]()
         with _told(self.trace):
             try:
                 self.loop.run(self._main())
-                violations = check_all(self)
+                story = story_of(self)
+                violations, journal = check_all(story, self), story.told
             except RestlessError as failure:
                 violations = [str(failure)]
             finally:
@@ -90,17 +91,20 @@ class Simulation:
         violations = [*self.watch.violations, *self.loop.errors, *violations]
         lines = tuple(self.trace.lines())
         return Result(
-            seed=self.seed, violations=tuple(violations), trace=lines,
+            seed=self.seed,
+            violations=tuple(violations),
+            trace=lines,
+            journal=tuple(journal),
             digest=hashlib.sha256("\n".join(lines).encode()).hexdigest(),
-            facts={"effects": len(self.world.effects), "calls": len(self.world.calls), "events": len(lines)},
-        )  # fmt: skip
+        )
 
     async def _main(self) -> None:
         await self.oracle.open()
         self._weather()
         for _ in range(self.plan.engines):
             self._begin_engine()
-        self._begin_people()
+        for _ in range(self.plan.crowds):
+            self._begin_people()
         await asyncio.sleep(self.plan.seconds)
         await self._come_to_rest()
 
