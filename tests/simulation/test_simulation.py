@@ -51,7 +51,7 @@ def test_the_same_seed_is_the_same_everywhere() -> None:
 WORDS = {
     "CRASH", "STOPPED", "goes on", "CLOCK", "DISK FULL", "cannot start", "source delivers", "call refused", "EFFECT",
     "person halts", "person resolves", "person refused", "leap", "warning run.recovered", "warning run.lease_lost",
-    "warning run.store_unavailable", "warning worker.lease_lost", "info run.looks_again", "info timekeeper.too_late",
+    "warning run.store_unavailable", "warning worker.lease_lost", "info timekeeper.too_late",
     "fate=lost", "fate=slow", "fate=limited", "fate=failed", "fate=rejected", "what=cancel", "what=pause", "what=skip",
     "what=undo", "what=retry", "decision=deny", "happened=True", "happened=False", "readback[3]", "verify[1]",
     "state=succeeded", "state=failed", "state=cancelled", "state=needs_review", "path=undo", "sweep", "on_error",
