@@ -157,7 +157,7 @@ class Engine:
             recorder=self.recorder,
             scribe=scribe,
             programs=programs,
-            interpreter=Interpreter(actor=actor, waits=Waits(store=self.store, programs=programs)),
+            interpreter=Interpreter(actor=actor, waits=Waits(store=self.store, programs=programs), store=self.store),
         )
         self.timekeeper = Timekeeper(store=self.store, recorder=self.recorder, scribe=scribe, woken=self.worker.wake)
         self.sequencer = Sequencer(store=self.store, signer=house().signer, origin=ORIGIN)

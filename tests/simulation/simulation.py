@@ -117,13 +117,19 @@ class Simulation:
         self.processes.append(process)
         context = contextvars.copy_context()
         context.run(PROCESS.set, process)
-        context.run(self.loop.create_task, life(process))
+        context.run(self.loop.create_task, self._watched(process, life))
         if self.over:
             return
         if self.random.random() < self.plan.crash:
             process.fate[self._moment()] = lambda: self._crash(process, again)
         if self.random.random() < self.plan.freeze:
             process.fate[self._moment()] = lambda: self._freeze(process)
+
+    async def _watched(self, process: Process, life: Callable[[Process], Coroutine[Any, Any, None]]) -> None:
+        try:
+            await life(process)
+        except Exception as failure:  # noqa: BLE001 - a process that ends is a finding, whatever ended it
+            self.watch.violations.append(f"{process.name} ended: {failure!r}")
 
     def _moment(self) -> int:
         return 1 + int(self.random.expovariate(1 / 600))
@@ -178,10 +184,7 @@ class Simulation:
             self.world.after(0.5, self._begin_engine)
             return
         parts = (engine.worker.run, engine.timekeeper.run, engine.sequencer.run, lambda: self._consume(process, engine))
-        try:
-            await asyncio.gather(*(part() for part in parts))
-        except Exception as failure:  # noqa: BLE001 - a part that ends is a finding, whatever ended it
-            self.watch.violations.append(f"{process.name}: a part of the service ended: {failure!r}")
+        await asyncio.gather(*(part() for part in parts))
 
     def _begin_people(self) -> None:
         self._begin("people", self._act, self._begin_people)
