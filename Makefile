@@ -7,7 +7,7 @@ PYTHON ?= python3
 PIP := .venv/bin/python -m pip install --quiet --disable-pip-version-check --constraint constraints.txt
 ARGS ?=
 
-.PHONY: help run demo test mutants check bench clean
+.PHONY: help run demo test simulate mutants check bench clean
 
 help: ## print this list
 	@sed -n 's/^\([a-z]*\):.*## \(.*\)/  make \1\t\2/p' Makefile | expand -t 16
@@ -20,6 +20,9 @@ demo: .venv/run ## install, then show the whole path once, in under a minute
 
 test: .venv/dev ## install, start real Kafka, OPA and PostgreSQL, run every test, stop them; ARGS="-k word" picks
 	@trap 'scripts/stack down' EXIT; .venv/bin/pytest $(ARGS)
+
+simulate: .venv/dev ## run seeds of the simulation; ARGS="42" prints what happens in one, ARGS="--seeds 1000-20000" tries many
+	@.venv/bin/python -m tests.simulation $(ARGS)
 
 mutants: .venv/dev ## plant each known bug in a copy and see that the tests find it; ARGS="approval" picks
 	@trap 'scripts/stack down' EXIT; .venv/bin/python scripts/mutants $(ARGS)

@@ -149,7 +149,10 @@ class SetPaused:
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class ReopenRun:
-    """failed, denied, needs_review or waiting -> ready; the named steps are forgotten and done again."""
+    """failed, denied, needs_review or waiting -> ready; the named steps are forgotten and done again.
+
+    A run that had ended forgets that it was to be cancelled; one that had not is still to be.
+    """
 
     run_id: str
     expect: RunState

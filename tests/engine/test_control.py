@@ -108,6 +108,21 @@ async def test_a_run_in_review_can_be_cancelled(house: House) -> None:
     assert attempt.state.value == "unknown"
 
 
+async def test_a_run_cancelled_before_its_review_sends_nothing_after_it(house: House) -> None:
+    """Saying what happened is no word that the run shall go on."""
+    await start(house, TWO.replace("{id: say,", "{id: say, timeout: 500ms,"))
+    house.lab.faults.put("chat", Fault(mode=Mode.SLOW, seconds=2, times=1))
+    admitted = await house.admit()
+    await house.until_sent()
+    await house.control().cancel(admitted.run_ids[0], reason="stop")
+    await house.rest()
+    run = await house.run(admitted.run_ids[0])
+    assert run.state is RunState.NEEDS_REVIEW
+    await house.control().resolve(run.id, happened=True, reason="seen")
+    await house.rest()
+    assert ((await house.run(run.id)).state, len(house.sent())) == (RunState.CANCELLED, 1)
+
+
 async def test_a_retry_does_again_what_failed_and_nothing_else(house: House) -> None:
     await start(house)
     house.lab.faults.put("desk", Fault(mode=Mode.UNAUTHORIZED, times=1))

@@ -381,6 +381,18 @@ async def test_a_run_moves_as_its_table_says(store: Store, end: RunState) -> Non
     assert (reopened is None) == (end in {RunState.FAILED, RunState.DENIED, RunState.NEEDS_REVIEW})
 
 
+@pytest.mark.parametrize(("end", "kept"), [(RunState.NEEDS_REVIEW, True), (RunState.FAILED, False)])
+async def test_a_cancellation_outlasts_a_review_and_ends_with_a_retry(store: Store, end: RunState, kept: bool) -> None:
+    await begin(store, "run-1")
+    (lease,) = await take(store)
+    await put(store, RequestCancel(run_id="run-1"))
+    await put(store, finish("run-1", end), lease=lease)
+    assert await put(store, ReopenRun(run_id="run-1", expect=end, forget=())) is None
+    run = await store.run("run-1")
+    assert run is not None
+    assert run.cancel_requested is kept
+
+
 async def test_reopening_forgets_the_named_steps_alone(store: Store) -> None:
     await begin(store, "run-1")
     (lease,) = await take(store)

@@ -156,7 +156,8 @@ def _(write: port.ReopenRun, sheet: Sheet) -> None:
     run = sheet.run(write.run_id)
     if run is None or run.state != write.expect:
         raise StateConflictError(f"run {write.run_id} is not {write.expect}, so it cannot be retried")
-    _move(sheet, run, state=RunState.READY, error=None, finished_at=None, cancel_requested=False)
+    cancelled = run.cancel_requested and write.expect not in FINAL_STATES
+    _move(sheet, run, state=RunState.READY, error=None, finished_at=None, cancel_requested=cancelled)
     for path in write.forget:
         sheet.delete("steps", write.run_id, path)
 

@@ -210,9 +210,9 @@ def _(write: port.ReopenRun, db: sqlite3.Connection) -> None:
         raise StateConflictError(f"a {write.expect} run cannot be retried")
     _one(
         db.execute(
-            "UPDATE runs SET state = 'ready', error = NULL, finished_at = NULL, cancel_requested = 0 "
-            "WHERE id = ? AND state = ?",
-            (write.run_id, write.expect),
+            "UPDATE runs SET state = 'ready', error = NULL, finished_at = NULL, "
+            "cancel_requested = cancel_requested AND ? WHERE id = ? AND state = ?",
+            (write.expect not in FINAL_STATES, write.run_id, write.expect),
         ),
         _conflict(f"run {write.run_id} is not {write.expect}, so it cannot be retried"),
     )
