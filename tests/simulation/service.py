@@ -19,6 +19,7 @@ from soar.engine.programs import Programs
 from soar.engine.recorder import Recorder
 from soar.engine.scribe import Scribe
 from soar.engine.timekeeper import Sequencer, Timekeeper
+from soar.engine.turns import Usher
 from soar.engine.waits import Waits
 from soar.engine.worker import Worker
 from soar.errors import PolicyUnavailableError, StoreUnavailableError
@@ -144,8 +145,10 @@ class Engine:
         self.scribe = scribe
         self.recorder = Recorder(self.store)
         programs = Programs(store=self.store, loaded=lambda: house().library.playbooks)
+        self.usher = Usher(store=self.store, recorder=self.recorder, scribe=scribe, woken=self._wake)
         actor = Actor(
             store=self.store,
+            turned=self.usher.ring,
             gate=Gate(self.policy, mandatory_controls=(), ids=self.ids, honours=("approval", "expire")),
             connectors=self.connectors,
             people=PEOPLE,
@@ -170,11 +173,14 @@ class Engine:
             admitted=self.worker.wake,
         )
 
+    def _wake(self) -> None:
+        self.worker.wake()
+
     async def start(self) -> None:
         """Open the store and tell the journal what is in force; raises StoreUnavailableError."""
         await self.store.open()
         await self.recorder.start()
-        await self.sequencer.check([])
+        await self.sequencer.check()
         library = house().library
         pins = tuple(
             InsertPlaybook(digest=p.digest, playbook_id=p.id, file=p.file, text=library.text_of(p.digest))

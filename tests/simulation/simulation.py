@@ -183,7 +183,8 @@ class Simulation:
             self.loop.kill(process)
             self.world.after(0.5, self._begin_engine)
             return
-        parts = (engine.worker.run, engine.timekeeper.run, engine.sequencer.run, lambda: self._consume(process, engine))
+        own = (engine.worker, engine.timekeeper, engine.usher, engine.sequencer)
+        parts = (*(each.run for each in own), lambda: self._consume(process, engine))
         await asyncio.gather(*(part() for part in parts))
 
     def _begin_people(self) -> None:
