@@ -163,7 +163,7 @@ class KafkaSettings(Section):
 class WorkerSettings(Section):
     """How runs are carried out."""
 
-    concurrency: int = Field(default=50, ge=1, le=1000, description="Runs under way at once.")
+    concurrency: int = Field(default=100, ge=1, le=1000, description="Runs under way at once.")
 
 
 class EnvironmentSettings(Section):

@@ -63,6 +63,9 @@ class Worker:
         self._concurrency = concurrency
         # By lease: a run that was taken from us may come back while we have not yet let go of it.
         self._active: dict[Lease, asyncio.Task[None]] = {}
+        # What is about to be given back is not ours any more soon, and that is no loss.
+        self._leaving: set[Lease] = set()
+        self._more = False  # the last look took all that there was room for
         self._bell = asyncio.Event()
         self._stopping = False
 
@@ -106,6 +109,7 @@ class Worker:
             log.warning("worker.store_unavailable", worker=self.name, error=str(failure))
             await asyncio.sleep(STORE_PAUSE_SECONDS)
             return
+        self._more = len(runs) == free
         if not runs:
             return
         alerts = asyncio.ensure_future(self._store.alert_documents({run.alert_id for run in runs if run.alert_id}))
@@ -118,19 +122,22 @@ class Worker:
 
     def _done(self, lease: Lease, _: asyncio.Task[None]) -> None:
         del self._active[lease]
-        self._bell.set()
+        self._leaving.discard(lease)
+        if self._more:
+            self._bell.set()
 
     async def _renew(self) -> None:
         while True:
             await asyncio.sleep(RENEW_EVERY_SECONDS)
             until = self._scribe.clock.now() + LEASE
+            held = [lease for lease in self._active if lease not in self._leaving]
             try:
-                lost = await self._store.renew(owner=self.name, leases=list(self._active), until=until)
+                lost = await self._store.renew(owner=self.name, leases=held, until=until)
             except StoreUnavailableError as failure:
                 log.warning("worker.renew_failed", worker=self.name, error=str(failure))
                 continue
             for lease in lost:
-                if lease in self._active:
+                if lease in self._active and lease not in self._leaving:
                     log.warning("worker.lease_lost", worker=self.name, run=lease.run_id)
                     self._active[lease].cancel()
 
@@ -161,6 +168,7 @@ class Worker:
         try:
             context = await self._load(run, alerts)
             end = await self._advance(context)
+            self._leaving.add(context.lease)
             if isinstance(end, Park):
                 await context.save(ParkRun(run_id=run.id, wake_at=end.wake_at))
                 self._bell.set()
@@ -168,6 +176,7 @@ class Worker:
                 await self._end(run, end, context)
         except StateConflictError:
             if context is not None:
+                self._leaving.discard(context.lease)
                 await context.flush()  # what is known already is not found out a second time
             raise
         except (LeaseLostError, StoreUnavailableError):
@@ -183,7 +192,8 @@ class Worker:
             await self._recorder.record(fact)
         else:
             await context.save(*fact.writes, entries=fact.entries)
-        self._bell.set()
+        if run.lock_key is not None or run.kind is RunKind.CALL:  # somebody may have waited for that
+            self._bell.set()
         log.info("run.finished", run=run.id, playbook=run.playbook_id, state=end.state.value, error=end.error)
 
     async def _load(self, run: Run, alerts: Alerts) -> RunContext:

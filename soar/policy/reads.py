@@ -79,7 +79,7 @@ def _at(document: Mapping[str, Any], field: Field) -> tuple[Any, ...]:
     """The value of a field in a list of its own, so that one that is not there differs from null."""
     here: Any = document
     for name in field:
-        if not isinstance(here, Mapping) or name not in here:
+        if type(here) is not dict or name not in here:
             return _ABSENT
         here = here[name]
     return (here,)
