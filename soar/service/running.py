@@ -8,6 +8,7 @@ import dataclasses
 import os
 import socket
 from collections.abc import Awaitable, Callable, Sequence
+from datetime import timedelta
 
 import structlog
 
@@ -15,6 +16,7 @@ from soar import __version__
 from soar.engine.act import Actor
 from soar.engine.admission import Admitted
 from soar.engine.interpreter import Interpreter
+from soar.engine.leases import LeaseTimes
 from soar.engine.programs import Programs
 from soar.engine.recorder import Recorder
 from soar.engine.retention import Retention
@@ -48,6 +50,7 @@ class Running:
         programs = Programs(store=service.store, loaded=lambda: self.service.library.playbooks)
         settings = service.loaded.settings
         self.usher = Usher(store=service.store, recorder=self.recorder, scribe=service.scribe, woken=self._wake)
+        times = LeaseTimes(timedelta(seconds=settings.worker.lease_seconds))
         actor = Actor(
             store=service.store,
             turned=self.usher.ring,
@@ -57,6 +60,7 @@ class Running:
             connectors=service.registry,
             people=service.people,
             environment=Environment(name=settings.environment.name, tenant=settings.environment.tenant),
+            times=times,
         )
         self.worker = Worker(
             name=f"{socket.gethostname()}-{os.getpid()}",
@@ -68,9 +72,10 @@ class Running:
                 actor=actor, waits=Waits(store=service.store, programs=programs), store=service.store
             ),
             concurrency=settings.worker.concurrency,
+            times=times,
         )
         self.timekeeper = Timekeeper(
-            store=service.store, recorder=self.recorder, scribe=service.scribe, woken=self.worker.wake
+            store=service.store, recorder=self.recorder, scribe=service.scribe, woken=self.worker.wake, times=times
         )
         self.sequencer = service.sequencer()
         days = settings.retention.days

@@ -353,8 +353,8 @@ class Store(KeepsTurns, Ages, Erases, Protocol):
         """Waiting runs whose time has come."""
         ...
 
-    async def expired_leases(self, now: datetime, limit: int) -> list[Run]:
-        """Running runs whose worker let the lease end."""
+    async def expired_leases(self, now: datetime, limit: int, *, beyond: datetime | None = None) -> list[Run]:
+        """Running runs whose lease ended before `now`, or ends after `beyond`, later than any clock like ours gives."""
         ...
 
     async def due_approvals(self, now: datetime, limit: int) -> list[Approval]:

@@ -96,9 +96,9 @@ class PostgresStore:
         """Waiting runs whose time has come."""
         return [run_of(row) for row in await self._fetch(self._reads["due"], now, limit)]
 
-    async def expired_leases(self, now: datetime, limit: int) -> list[Run]:
-        """Running runs whose worker let the lease end."""
-        return [run_of(row) for row in await self._fetch(self._reads["expired_leases"], now, limit)]
+    async def expired_leases(self, now: datetime, limit: int, *, beyond: datetime | None = None) -> list[Run]:
+        """Running runs whose lease ended before `now`, or ends after `beyond`."""
+        return [run_of(row) for row in await self._fetch(self._reads["expired_leases"], now, limit, beyond)]
 
     async def due_approvals(self, now: datetime, limit: int) -> list[Approval]:
         """Pending ones past `decide_by` and granted ones past `execute_by`."""
