@@ -1,4 +1,4 @@
-"""A lease is over when its worker is gone, whatever the clocks of two machines make of each other. The same for every store."""
+"""A lease is over when its worker is gone, whatever the clocks of two machines make of each other. On every store."""
 
 import asyncio
 from datetime import timedelta
