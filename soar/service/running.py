@@ -24,6 +24,7 @@ from soar.engine.timekeeper import Timekeeper
 from soar.engine.turns import Usher
 from soar.engine.waits import Waits
 from soar.engine.worker import Worker
+from soar.errors import StoreUnavailableError
 from soar.model.alert import Record
 from soar.model.entry import EntryType
 from soar.policy.embedded import EmbeddedEngine
@@ -92,7 +93,13 @@ class Running:
 
     async def admit(self, records: Sequence[Record]) -> list[Admitted]:
         """The door for every source."""
-        return await self.intake.admit(records)
+        try:
+            admitted = await self.intake.admit(records)
+        except StoreUnavailableError as failure:
+            self.recorder.pulse.failed(failure)
+            raise
+        self.recorder.pulse.well()
+        return admitted
 
     async def start(self, *doors: Callable[[], Awaitable[None]]) -> None:
         """Tell the journal what is about to run, then run it."""

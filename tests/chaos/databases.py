@@ -56,8 +56,9 @@ class _Own(stack.Postgres):
 class Server:
     """One PostgreSQL that is started, killed and started again."""
 
-    def __init__(self, folder: Path) -> None:
+    def __init__(self, folder: Path, *, wal_megabytes: int) -> None:
         self.part = _Own(folder, free_ports(1)[0])
+        self._wal_megabytes = wal_megabytes
         self._process: subprocess.Popen[bytes] | None = None
 
     @property
@@ -73,7 +74,9 @@ class Server:
     async def start(self) -> None:
         """Start it, again where the last one's memory is not free yet, and wait until it answers."""
         command = self.part.command()
-        argv = [*command.argv, "-c", "recovery_init_sync_method=syncfs"]  # a crash takes a second less to recover from
+        # A crash takes a second less to recover from, and a small disk is not filled by a log that nobody needs.
+        more = {"recovery_init_sync_method": "syncfs", "max_wal_size": f"{self._wal_megabytes}MB"}
+        argv = [*command.argv, *(word for name, value in more.items() for word in ("-c", f"{name}={value}"))]
         async with asyncio.timeout(60):
             while True:
                 if self._process is None or self._process.poll() is not None:
@@ -86,6 +89,15 @@ class Server:
                 if await self._answers():
                     return
                 await asyncio.sleep(0.1)
+
+    async def keep_up(self) -> None:
+        """Start it again whenever it ends by itself, as a supervisor does, until cancelled."""
+        while True:
+            assert self._process is not None
+            if self._process.poll() is not None:
+                with contextlib.suppress(TimeoutError, OSError):
+                    await self.start()
+            await asyncio.sleep(0.3)
 
     async def end(self, number: signal.Signals) -> None:
         """SIGINT is a fast shutdown, SIGQUIT an immediate one, SIGKILL a crash of the postmaster."""
@@ -107,14 +119,14 @@ class Server:
 
 
 @contextlib.asynccontextmanager
-async def open_server(folder: Path | None = None) -> AsyncIterator[Server]:
+async def open_server(folder: Path | None = None, *, wal_megabytes: int = 1024) -> AsyncIterator[Server]:
     """A server with its data in a folder that its user can enter; all of it is deleted at the end."""
     home = folder or stack.OUTSIDE.parent / f"soar-chaos-{secrets.token_hex(4)}"
     if os.geteuid() != 0 and folder is None:
         raise AssertionError("without root, name a folder")
     home.mkdir(parents=True, exist_ok=True)
     home.chmod(0o755)
-    server = Server(home)
+    server = Server(home, wal_megabytes=wal_megabytes)
     try:
         await server.make()
         yield server

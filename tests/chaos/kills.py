@@ -5,11 +5,12 @@ import contextlib
 import math
 import random
 import signal
+from collections.abc import Sequence
 from dataclasses import dataclass
 from pathlib import Path
 
 from .oracle import AWAY, Database, Sampler, Verdict, judge
-from .site import Site, answer, open_site, until
+from .site import RULES, Site, answer, open_site, until
 
 SHORTEST_SECONDS, LONGEST_SECONDS = 0.03, 4.0
 UP_FIRST = 2 / 3
@@ -67,7 +68,9 @@ async def _die_often(site: Site, slot: int, left: object, rng: random.Random) ->
         await worker.ended()
 
 
-async def feed(site: Site, under_way: int, *, total: float = math.inf, batch: int = 12) -> None:
+async def feed(
+    site: Site, under_way: int, *, total: float = math.inf, batch: int = 12, rules: Sequence[str] = RULES
+) -> None:
     """Send alerts as long as there is room, until cancelled or so many were acknowledged."""
     database = Database(site)
     while len(site.acknowledged) < total:
@@ -75,7 +78,7 @@ async def feed(site: Site, under_way: int, *, total: float = math.inf, batch: in
         with contextlib.suppress(*AWAY):  # nothing is known to have room
             active = await database.active()
         if active < under_way:
-            await site.deliver(site.alerts(site.rng.randint(1, batch)))
+            await site.deliver(site.alerts(site.rng.randint(1, batch), rules))
         await asyncio.sleep(0.1)
 
 

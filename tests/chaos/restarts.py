@@ -17,6 +17,7 @@ from .site import Site, answer, open_site
 WAYS = (signal.SIGINT, signal.SIGQUIT, signal.SIGKILL)
 """Fast shutdown, immediate shutdown, the postmaster killed: in turn."""
 WORKERS = 3
+RULES = ("light",) * 8 + ("full", "asked")
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -26,14 +27,14 @@ class Restarts:
     runs: int
     up_seconds: tuple[float, float] = (4.0, 12.0)
     down_seconds: tuple[float, float] = (0.0, 2.0)
-    under_way: int = 150
+    under_way: int = 300
 
 
 async def restarts(folder: Path, *, seed: int, plan: Restarts) -> Verdict:
     """Restart until so many alerts were acknowledged and all that they started rests."""
     async with (
         open_server() as server,
-        open_site(folder, seed=seed, database=server.url, workers=WORKERS, lease_seconds=10) as site,
+        open_site(folder, seed=seed, database=server.url, workers=WORKERS, lease_seconds=30) as site,
     ):
         for slot in range(WORKERS):
             await site.start(slot)
@@ -44,7 +45,9 @@ async def restarts(folder: Path, *, seed: int, plan: Restarts) -> Verdict:
         others = [asyncio.create_task(part) for part in (sampler.run(), answer(site))]
         hits: Counter[str] = Counter()
         hitter = asyncio.create_task(_hit(server, random.Random(seed), plan, hits))
-        await asyncio.gather(*(feed(site, plan.under_way, total=plan.runs, batch=50) for _ in range(WORKERS)))
+        await asyncio.gather(
+            *(feed(site, plan.under_way, total=plan.runs, batch=50, rules=RULES) for _ in range(WORKERS))
+        )
         await _drained(site)
         await ended(hitter)
         await server.start()

@@ -65,15 +65,20 @@ async def _stop_once(site: Site, written: list[str], called: list[str], seen: Co
     worker = site.workers[stopped.slot]
     names = ", ".join(f"'{name}'" for name in stopped.held)
 
-    async def moved_on() -> bool:
-        """All are taken up by others: none is as the stopped worker left it."""
+    resting = f"SELECT id FROM runs WHERE id IN ({names}) AND state NOT IN ('ready', 'running')"
+
+    async def taken_up() -> bool:
+        """None is as the stopped worker left it."""
         rows = await database.rows(f"SELECT id, epoch FROM runs WHERE id IN ({names})")
         return all(epoch > stopped.held[name][0] for name, epoch in rows)
 
-    await until(moved_on, seconds=30 + LEASE_SECONDS, what=f"the runs of the stopped worker {stopped.slot} go on")
-    await asyncio.sleep(0.5)  # let others get further
-    over = {row[0] for row in await database.rows(f"SELECT id FROM runs WHERE id IN ({names}) AND state <> 'running'")}
-    entries = len(await database.entries(0))
+    async def most_rest() -> bool:
+        return 2 * len(await database.rows(resting)) > len(stopped.held)
+
+    await until(taken_up, seconds=30 + LEASE_SECONDS, what=f"the runs of the stopped worker {stopped.slot} go on")
+    await until(most_rest, seconds=60, what=f"the runs of the stopped worker {stopped.slot} come to rest")
+    over = {row[0] for row in await database.rows(resting)}
+    entries = (await database.rows("SELECT count(*) FROM entries"))[0][0]
     lines = len(read_log(site.lab_log))
     epochs = {row[0]: row[1] for row in await database.rows(f"SELECT id, epoch FROM runs WHERE id IN ({names})")}
     worker.send(signal.SIGCONT)
