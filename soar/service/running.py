@@ -26,12 +26,14 @@ from soar.engine.waits import Waits
 from soar.engine.worker import Worker
 from soar.errors import StoreUnavailableError
 from soar.model.alert import Record
+from soar.model.clock import SharedClock
 from soar.model.entry import EntryType
 from soar.policy.embedded import EmbeddedEngine
 from soar.policy.gate import Gate
 from soar.policy.input import Environment
 from soar.service.assembly import Service
 from soar.service.storage import archive_of
+from soar.service.timing import follow
 from soar.store.port import Fact, InsertPlaybook
 
 log = structlog.get_logger(__name__)
@@ -107,7 +109,10 @@ class Running:
         await self.sequencer.check()
         await self._tell_start()
         aging = () if self.retention is None else (self.retention.run,)
-        parts = (self.worker.run, self.timekeeper.run, self.usher.run, self.sequencer.run, *aging, *doors)
+        parts = [self.worker.run, self.timekeeper.run, self.usher.run, self.sequencer.run, *aging, *doors]
+        clock = self.service.clock
+        if isinstance(clock, SharedClock):
+            parts.append(lambda: follow(clock, self.service.store))
         self._tasks = [asyncio.create_task(_guard(part), name=part.__qualname__) for part in parts]
 
     async def wait(self) -> None:

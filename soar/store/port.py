@@ -319,6 +319,10 @@ class Store(KeepsTurns, Ages, Erases, Protocol):
         """Finish what is under way and disconnect."""
         ...
 
+    async def now(self) -> datetime | None:
+        """What the clock says that all who use this store share; None where that is their machine's."""
+        ...
+
     async def listen(self, woken: Callable[[], None]) -> None:
         """Call `woken` whenever some process made a run ready, as far as the store can tell, until cancelled.
 

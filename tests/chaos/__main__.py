@@ -23,6 +23,7 @@ from soar import logs
 from .databases import schema_on
 from .fills import Fills, fills_of_postgres, fills_of_sqlite
 from .fleet import ROOT
+from .jumps import Jumps, jumps_of_one_machine, jumps_of_three_machines
 from .kills import Kills, kills
 from .oracle import Verdict
 from .restarts import Restarts, restarts
@@ -69,7 +70,17 @@ async def disk_full_under_sqlite(given: Given) -> Verdict:
 
 
 async def disk_full_under_postgres(given: Given) -> Verdict:
-    return await fills_of_postgres(given.folder, seed=given.seed, plan=Fills(fills=given.of(4)))
+    return await fills_of_postgres(given.folder, seed=given.seed, plan=Fills(fills=given.of(4), full_seconds=15))
+
+
+async def clocks_on_sqlite(given: Given) -> Verdict:
+    return await jumps_of_one_machine(given.folder, seed=given.seed, plan=Jumps(jumps=given.of(16)))
+
+
+async def clocks_on_postgres(given: Given) -> Verdict:
+    async with schema_on(given.postgres) as database:
+        plan = Jumps(jumps=given.of(20))
+        return await jumps_of_three_machines(given.folder, seed=given.seed, plan=plan, database=database)
 
 
 CASES: Mapping[str, Callable[[Given], Awaitable[Verdict]]] = MappingProxyType(
@@ -80,6 +91,8 @@ CASES: Mapping[str, Callable[[Given], Awaitable[Verdict]]] = MappingProxyType(
         "stops": stops_of_a_worker,
         "disk-sqlite": disk_full_under_sqlite,
         "disk-postgres": disk_full_under_postgres,
+        "clocks-sqlite": clocks_on_sqlite,
+        "clocks-postgres": clocks_on_postgres,
     }
 )
 

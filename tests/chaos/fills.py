@@ -14,7 +14,7 @@ import aiohttp
 
 from .databases import open_server
 from .kills import come_to_rest, ended, feed
-from .oracle import AWAY, Database, Verdict, judge
+from .oracle import Verdict, judge
 from .site import Site, answer, open_site, until
 
 

@@ -100,7 +100,7 @@ async def open_fleet(folder: Path) -> AsyncIterator[Fleet]:
 
 
 class Bend:
-    """How wrong the clock of one process is, in seconds; it reads this while it runs."""
+    """Seconds that a process reads while it runs: how wrong its clock is."""
 
     def __init__(self, path: Path, seconds: float = 0) -> None:
         self.path = path

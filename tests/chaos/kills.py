@@ -82,8 +82,11 @@ async def feed(
         await asyncio.sleep(0.1)
 
 
-async def come_to_rest(site: Site, seconds: float = 120) -> None:
-    """Start every worker that is not there, wait until nothing is under way, stop them in order."""
+async def come_to_rest(site: Site, *, seconds: float = 120, ahead: float = 0) -> None:
+    """Start every worker that is not there, wait until nothing is under way, stop them in order.
+
+    Clocks that are `ahead` by so many seconds already go on from there.
+    """
     for slot in range(len(site.ports)):
         if slot not in site.workers or not site.workers[slot].alive:
             await site.start(slot)
@@ -97,7 +100,7 @@ async def come_to_rest(site: Site, seconds: float = 120) -> None:
     try:
         await until(quiet, seconds=seconds / 8, what="all runs rest")
     except AssertionError:  # a read-back takes its time before its last look: let it pass
-        site.bend(MINUTES)
+        site.bend(ahead + MINUTES)
         with contextlib.suppress(AssertionError):  # what is stuck is counted
             await until(quiet, seconds=seconds, what="all runs rest")
     for slot in sorted(site.workers):

@@ -157,8 +157,8 @@ def about(line: dict[str, Any]) -> tuple[str, str] | None:
     raise AssertionError(f"the lab was asked for something that no playbook asks for: {line}")
 
 
-async def judge(site: Site, *, settled: bool = True) -> Verdict:
-    """Hold both witnesses against each other; with `settled` nothing may be under way any more."""
+async def judge(site: Site, *, may_fail: bool = False) -> Verdict:
+    """Hold both witnesses against each other; `may_fail` where a run that failed, and says so, is no surprise."""
     database = Database(site)
     runs, attempts = await database.runs(), await database.attempts()
     alerts = await database.rows("SELECT id, uid, outcome, coordinates FROM alerts")
@@ -178,8 +178,12 @@ async def judge(site: Site, *, settled: bool = True) -> Verdict:
     _doubled(verdict, reached, applied)
     _wrongly_ended(verdict, runs, attempts, tags, applied)
     _without_intent(verdict, runs, attempts, tags, reached)
-    if settled:
-        verdict.wrong("stuck", await _stuck(database))
+    verdict.wrong("stuck", await _stuck(database))
+    if not may_fail:
+        verdict.wrong("failed", [f"{run.id} {run.error}" for run in runs if run.state == "failed"])
+    asked = await database.rows("SELECT alert_id, approvals.state FROM approvals JOIN runs ON runs.id = run_id")
+    unused = [tags[alert_id] for alert_id, state in asked if state != "consumed"]
+    verdict.wrong("acted_without_consent", [tag for tag in unused if reached.get(tag, Counter())["isolate"]])
     await _journal(verdict, site, database)
     return verdict
 
@@ -239,7 +243,6 @@ def _wrongly_ended(
     verdict.wrong("wrongly_succeeded", wrongly)
     verdict.wrong("reviews_without_an_unknown", baseless)
     verdict.wrong("ended_with_an_open_intent", open_ended)
-    verdict.wrong("failed", [f"{run.id} {run.error}" for run in runs if run.state == "failed"])
 
 
 def _without_intent(

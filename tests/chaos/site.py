@@ -23,6 +23,8 @@ from soar.settings import load_settings
 from soar.store.port import Store
 
 from .fleet import Bend, Child, Fleet, environ_of, free_ports, open_fleet
+from .zygote import Bend as BendOf
+from .zygote import BentClock
 
 TOKEN = "lab-token-of-a-test"
 LEASE_SECONDS = 3.0
@@ -120,7 +122,8 @@ class Site:
     database: str | None
     rng: random.Random
     ports: list[int]
-    bends: list[Bend]
+    bends: list[Bend]  # how wrong each worker's machine's clock is
+    journey: Bend  # how far all workers' shared clock is ahead
     tag: str
     level: str = "error"
     workers: dict[int, Child] = field(default_factory=dict)
@@ -136,14 +139,15 @@ class Site:
     async def start(self, slot: int) -> Child:
         """Start the worker of a slot."""
         self.workers[slot] = await self.fleet.start(
-            "worker", f"worker-{slot}", config=str(self.config), clock=str(self.bends[slot].path), level=self.level,
+            "worker", f"worker-{slot}", config=str(self.config), clock=str(self.bends[slot].path),
+            journey=str(self.journey.path), level=self.level,
             environ=environ_of(self.database, self.ports[slot]),
         )  # fmt: skip
         return self.workers[slot]
 
     def bend(self, seconds: float) -> None:
         """Set every worker's clock so far ahead."""
-        for bend in self.bends:
+        for bend in [self.journey] if self.database else self.bends:
             bend.set(seconds)
 
     async def up(self, slot: int, seconds: float = 60) -> None:
@@ -216,15 +220,28 @@ async def open_site(
             (config.parent / "playbooks" / f"{name}.yaml").write_text(text)
         (config.parent / "policies" / "main.rego").write_text(POLICY)
         bends = [Bend(folder / f"clock-{slot}") for slot in range(workers)]
-        yield Site(folder, fleet, lab, config, database, random.Random(seed), ports, bends, f"c{seed}")
+        yield Site(
+            folder,
+            fleet,
+            lab,
+            config,
+            database,
+            random.Random(seed),
+            ports,
+            bends,
+            Bend(folder / "journey"),
+            f"c{seed}",
+        )
 
 
 async def answer(site: Site, *, every: float = 0.3) -> None:
     """Alice decides on what is asked until cancelled: of ten, two are denied and one is left lying."""
     loaded = load_settings(site.config, environ_of(site.database))
+    # She sits at the machine of the only worker, or at one of her own.
+    clock = None if site.database else BentClock(BendOf(site.bends[0].path))
     while True:
         with contextlib.suppress(SoarError):
-            async with assemble(loaded) as service:
+            async with assemble(loaded, clock=clock) as service:
                 assert not service.library.errors, service.library.errors
                 while True:
                     await _answer_once(service.store, service.desk())

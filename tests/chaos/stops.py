@@ -1,7 +1,6 @@
 """One of three workers is stopped past its lease (SIGSTOP) and continued when its runs have ended elsewhere."""
 
 import asyncio
-import contextlib
 import signal
 import time
 from collections import Counter
@@ -11,7 +10,7 @@ from pathlib import Path
 from soar.lab import read_log
 
 from .kills import come_to_rest, ended, feed
-from .oracle import Database, EntryRow, Sampler, Verdict, about, judge
+from .oracle import Database, Sampler, Verdict, about, judge
 from .site import LEASE_SECONDS, Site, answer, open_site, until
 
 WORKERS = 3
@@ -69,8 +68,8 @@ async def _stop_once(site: Site, written: list[str], called: list[str], seen: Co
 
     async def taken_up() -> bool:
         """None is as the stopped worker left it."""
-        rows = await database.rows(f"SELECT id, epoch FROM runs WHERE id IN ({names})")
-        return all(epoch > stopped.held[name][0] for name, epoch in rows)
+        rows = await database.rows(f"SELECT id, epoch, state FROM runs WHERE id IN ({names})")
+        return all(epoch > stopped.held[name][0] or state != "running" for name, epoch, state in rows)
 
     async def most_rest() -> bool:
         return 2 * len(await database.rows(resting)) > len(stopped.held)

@@ -24,21 +24,43 @@ import uvicorn  # noqa: F401
 
 from soar import logs
 from soar.lab import serve
+from soar.model.clock import Clock, SharedClock
 from soar.service import Doors, Running, assemble
 from soar.settings import load_settings
 
 _PR_SET_PDEATHSIG = 1  # prctl(2)
 
 
-class BentClock:
-    """A machine whose clock is wrong by as many seconds as a file says, which others change at will."""
+class Bend:
+    """So many seconds as a file says, which others change at will."""
 
     def __init__(self, path: Path) -> None:
         with path.open("rb") as file:
             self._seconds = mmap.mmap(file.fileno(), 8, access=mmap.ACCESS_READ)
 
+    def of(self, moment: datetime) -> datetime:
+        return moment + timedelta(seconds=struct.unpack("d", self._seconds)[0])
+
+
+class BentClock:
+    """The clock of a machine that is wrong."""
+
+    def __init__(self, bend: Bend) -> None:
+        self._bend = bend
+
     def now(self) -> datetime:
-        return datetime.now(UTC) + timedelta(seconds=struct.unpack("d", self._seconds)[0])
+        return self._bend.of(datetime.now(UTC))
+
+
+class TravelClock(SharedClock):
+    """The clock that all workers share, on a journey: where they are taken to a later time together."""
+
+    def __init__(self, machine: BentClock, journey: Bend) -> None:
+        super().__init__(machine)
+        self._journey = journey
+
+    def now(self) -> datetime:
+        return self._journey.of(super().now())
 
 
 async def work(order: Mapping[str, Any]) -> None:
@@ -47,7 +69,10 @@ async def work(order: Mapping[str, Any]) -> None:
     logs.configure(level=order["level"], style="json")
     stop = asyncio.Event()
     asyncio.get_running_loop().add_signal_handler(signal.SIGTERM, stop.set)
-    async with assemble(loaded, clock=BentClock(Path(order["clock"]))) as service:
+    clock: Clock = BentClock(Bend(Path(order["clock"])))
+    if loaded.settings.store.url is not None:
+        clock = TravelClock(clock, Bend(Path(order["journey"])))
+    async with assemble(loaded, clock=clock) as service:
         running = Running(service)
         doors = Doors(running)
         await doors.open()

@@ -41,6 +41,9 @@ WITH waits AS MATERIALIZED (
 SELECT record FROM waits JOIN runs ON runs.id = run_id
 WHERE runs.state IN ('ready', 'running', 'waiting') AND NOT cancel_requested
 
+-- name: clock
+SELECT clock_timestamp() AS now
+
 -- name: due
 SELECT * FROM runs WHERE state = 'waiting' AND wake_at <= $1 ORDER BY wake_at LIMIT $2
 

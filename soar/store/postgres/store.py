@@ -53,6 +53,11 @@ class PostgresStore:
         """Finish what is under way and disconnect."""
         await self._database.close()
 
+    async def now(self) -> datetime | None:
+        """The server's clock: workers on other machines go by it too."""
+        now: datetime = (await self._fetch(self._reads["clock"]))[0]["now"]
+        return now
+
     async def listen(self, woken: Callable[[], None]) -> None:
         """Call `woken` whenever some process made a run ready, until cancelled. Polling finds it too, only later."""
         await self._database.listen(woken)

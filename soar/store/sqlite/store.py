@@ -105,6 +105,10 @@ class SqliteStore:
             raise StoreUnavailableError(f"store {self.path} is not open; nothing was written")
         return db
 
+    async def now(self) -> datetime | None:
+        """One machine has one clock."""
+        return None
+
     async def listen(self, _woken: Callable[[], None]) -> None:
         """SQLite tells nobody; the worker polls."""
         await asyncio.Event().wait()
