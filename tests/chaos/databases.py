@@ -8,6 +8,7 @@ import shutil
 import signal
 import subprocess
 import sys
+import tempfile
 from collections.abc import AsyncIterator
 from pathlib import Path
 from typing import Any
@@ -18,8 +19,8 @@ from .fleet import ROOT, free_ports
 
 sys.path.insert(0, str(ROOT / "scripts"))
 
-from stack_parts import postgres as stack  # noqa: E402
-from stack_parts.process import Daemon  # noqa: E402
+from stack_parts import postgres as stack
+from stack_parts.process import Daemon
 
 
 @contextlib.asynccontextmanager
@@ -73,22 +74,25 @@ class Server:
 
     async def start(self) -> None:
         """Start it, again where the last one's memory is not free yet, and wait until it answers."""
+        async with asyncio.timeout(60):
+            while True:
+                if self._process is None or self._process.poll() is not None:
+                    self._process = self._spawn()
+                if await self._answers():
+                    return
+                await asyncio.sleep(0.1)
+
+    def _spawn(self) -> subprocess.Popen[bytes]:
         command = self.part.command()
         # A crash takes a second less to recover from, and a small disk is not filled by a log that nobody needs.
         more = {"recovery_init_sync_method": "syncfs", "max_wal_size": f"{self._wal_megabytes}MB"}
         argv = [*command.argv, *(word for name, value in more.items() for word in ("-c", f"{name}={value}"))]
-        async with asyncio.timeout(60):
-            while True:
-                if self._process is None or self._process.poll() is not None:
-                    with (self.part.home / "server.log").open("ab") as log:
-                        self._process = subprocess.Popen(
-                            argv, env=dict(command.env), user=command.user, group=command.user,
-                            extra_groups=[] if command.user else None, cwd="/", stdin=subprocess.DEVNULL, stdout=log,
-                            stderr=subprocess.STDOUT, start_new_session=True,
-                        )  # fmt: skip
-                if await self._answers():
-                    return
-                await asyncio.sleep(0.1)
+        with (self.part.home / "server.log").open("ab") as log:
+            return subprocess.Popen(
+                argv, env=dict(command.env), user=command.user, group=command.user,
+                extra_groups=[] if command.user else None, cwd="/", stdin=subprocess.DEVNULL, stdout=log,
+                stderr=subprocess.STDOUT, start_new_session=True,
+            )  # fmt: skip
 
     async def keep_up(self) -> None:
         """Start it again whenever it ends by itself, as a supervisor does, until cancelled."""
@@ -121,9 +125,8 @@ class Server:
 @contextlib.asynccontextmanager
 async def open_server(folder: Path | None = None, *, wal_megabytes: int = 1024) -> AsyncIterator[Server]:
     """A server with its data in a folder that its user can enter; all of it is deleted at the end."""
-    home = folder or stack.OUTSIDE.parent / f"soar-chaos-{secrets.token_hex(4)}"
-    if os.geteuid() != 0 and folder is None:
-        raise AssertionError("without root, name a folder")
+    scratch = Path(tempfile.gettempdir()) if os.geteuid() else stack.OUTSIDE.parent
+    home = folder or scratch / f"soar-chaos-{secrets.token_hex(4)}"
     home.mkdir(parents=True, exist_ok=True)
     home.chmod(0o755)
     server = Server(home, wal_megabytes=wal_megabytes)

@@ -1,4 +1,4 @@
-"""Processes that can be killed, stopped and continued, each known by a descriptor of its own, never by a recycled pid."""
+"""Processes that are killed, stopped and continued, each known by a descriptor of its own, never by a recycled pid."""
 
 import asyncio
 import contextlib
@@ -104,6 +104,7 @@ class Bend:
 
     def __init__(self, path: Path, seconds: float = 0) -> None:
         self.path = path
+        path.parent.mkdir(parents=True, exist_ok=True)
         path.write_bytes(struct.pack("d", seconds))
 
     def set(self, seconds: float) -> None:
@@ -112,7 +113,7 @@ class Bend:
 
 
 def free_ports(count: int) -> list[int]:
-    """Ports on which nobody listens, below those that the system lends to clients: a killed server gets its own back."""
+    """Ports on which nobody listens, below those that clients are lent: a killed server gets its own back."""
     found: list[int] = []
     while len(found) < count:
         port = random.randrange(20_000, 32_000)

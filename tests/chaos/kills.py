@@ -17,6 +17,7 @@ UP_FIRST = 2 / 3
 """So many live that long from the moment that they answer; the others from their birth, and often die in it."""
 
 
+SETTLING_SECONDS = 6.0
 MINUTES = 200.0  # longer than any pause of the engine, shorter than what people have to answer
 
 
@@ -98,7 +99,7 @@ async def come_to_rest(site: Site, *, seconds: float = 120, ahead: float = 0) ->
         return await database.active() == 0
 
     try:
-        await until(quiet, seconds=seconds / 8, what="all runs rest")
+        await until(quiet, seconds=SETTLING_SECONDS, what="all runs rest")
     except AssertionError:  # a read-back takes its time before its last look: let it pass
         site.bend(ahead + MINUTES)
         with contextlib.suppress(AssertionError):  # what is stuck is counted

@@ -176,7 +176,8 @@ class Site:
         """Send them to any door until one of them says that they are durable."""
         token = (self.config.parent / "keys" / "ingest-token").read_text().strip()
         headers = {
-            "Authorization": f"Bearer {token}", "Content-Type": "application/x-ndjson", "Idempotency-Key": alerts[0]["id"],
+            "Authorization": f"Bearer {token}", "Content-Type": "application/x-ndjson",
+            "Idempotency-Key": alerts[0]["id"],
         }  # fmt: skip
         body = "\n".join(json.dumps(alert) for alert in alerts).encode()
         limit = aiohttp.ClientTimeout(total=15)
@@ -204,34 +205,28 @@ async def open_site(
     lease_seconds: float = LEASE_SECONDS,
 ) -> AsyncIterator[Site]:
     """A site whose workers are not started; `home` elsewhere than in the folder."""
-    folder.mkdir(parents=True, exist_ok=True)
     (lab_port, *ports) = free_ports(workers + 1)
+    config = _fill(home or folder / "home", lab_port=lab_port, lease_seconds=lease_seconds)
+    bends = [Bend(folder / f"clock-{slot}") for slot in range(workers)]
+    journey = Bend(folder / "journey")
     async with open_fleet(folder) as fleet:
         lab = await fleet.start("lab", "lab", port=lab_port, log=str(folder / "lab.jsonl"), token=TOKEN)
-        config = make_home(
-            home or folder / "home", lab_url=f"http://127.0.0.1:{lab_port}", lab_token=TOKEN, origin="soar.test/chaos"
-        )
-        with config.open("a") as file:
-            file.write(f"\nworker: {{lease_seconds: {lease_seconds}}}\n")
-        for kind in ("playbooks", "policies"):
-            shutil.rmtree(config.parent / kind)
-            (config.parent / kind).mkdir()
-        for name, text in (("light", LIGHT), ("full", FULL), ("page", PAGE), ("asked", ASKED)):
-            (config.parent / "playbooks" / f"{name}.yaml").write_text(text)
-        (config.parent / "policies" / "main.rego").write_text(POLICY)
-        bends = [Bend(folder / f"clock-{slot}") for slot in range(workers)]
-        yield Site(
-            folder,
-            fleet,
-            lab,
-            config,
-            database,
-            random.Random(seed),
-            ports,
-            bends,
-            Bend(folder / "journey"),
-            f"c{seed}",
-        )
+        yield Site(folder, fleet, lab, config, database, random.Random(seed), ports, bends, journey, f"c{seed}")
+
+
+def _fill(home: Path, *, lab_port: int, lease_seconds: float) -> Path:
+    """A home with our playbooks and policy; returns its soar.yaml."""
+    url = f"http://127.0.0.1:{lab_port}"
+    config = make_home(home, lab_url=url, lab_token=TOKEN, origin="soar.test/chaos")
+    with config.open("a") as file:
+        file.write(f"\nworker: {{lease_seconds: {lease_seconds}}}\n")
+    for kind in ("playbooks", "policies"):
+        shutil.rmtree(home / kind)
+        (home / kind).mkdir()
+    for name, text in (("light", LIGHT), ("full", FULL), ("page", PAGE), ("asked", ASKED)):
+        (home / "playbooks" / f"{name}.yaml").write_text(text)
+    (home / "policies" / "main.rego").write_text(POLICY)
+    return config
 
 
 async def answer(site: Site, *, every: float = 0.3) -> None:

@@ -74,8 +74,13 @@ async def _stop_once(site: Site, written: list[str], called: list[str], seen: Co
     async def most_rest() -> bool:
         return 2 * len(await database.rows(resting)) > len(stopped.held)
 
-    await until(taken_up, seconds=30 + LEASE_SECONDS, what=f"the runs of the stopped worker {stopped.slot} go on")
-    await until(most_rest, seconds=60, what=f"the runs of the stopped worker {stopped.slot} come to rest")
+    try:
+        await until(taken_up, seconds=30 + LEASE_SECONDS, what="the stopped worker's runs go on")
+        await until(most_rest, seconds=60, what="the stopped worker's runs come to rest")
+    except AssertionError as late:
+        columns = "id, state, epoch, owner, lease_until"
+        left = await database.rows(f"SELECT {columns} FROM runs WHERE id IN ({names}) AND state = 'running'")
+        raise AssertionError(f"{late}; {stopped.owner} is stopped; {left}") from late
     over = {row[0] for row in await database.rows(resting)}
     entries = (await database.rows("SELECT count(*) FROM entries"))[0][0]
     lines = len(read_log(site.lab_log))

@@ -19,8 +19,8 @@ from datetime import UTC, datetime, timedelta
 from pathlib import Path
 from typing import Any
 
-import asyncpg  # noqa: F401 - children find it imported
-import uvicorn  # noqa: F401
+import asyncpg
+import uvicorn
 
 from soar import logs
 from soar.lab import serve
