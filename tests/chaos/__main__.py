@@ -4,6 +4,8 @@ Words pick cases by name. Every case prints its seed, its counts and the one com
 anything is wrong. The kind of every blow and all its moments come from the seed; what else the machine does is its own.
 """
 
+# ruff: noqa: T201 - what it prints is what it is for
+
 import argparse
 import asyncio
 import json

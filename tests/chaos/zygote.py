@@ -4,6 +4,8 @@ It forks while it has neither threads nor an event loop. Orders come as lines of
 the child's pid. What it forked dies with it.
 """
 
+# ruff: noqa: T201 - what it prints is what it is for
+
 import asyncio
 import contextlib
 import ctypes
@@ -19,8 +21,8 @@ from datetime import UTC, datetime, timedelta
 from pathlib import Path
 from typing import Any
 
-import asyncpg
-import uvicorn
+import asyncpg  # noqa: F401 - children find it imported
+import uvicorn  # noqa: F401 - so is this
 
 from soar import logs
 from soar.lab import serve
