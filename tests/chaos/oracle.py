@@ -63,6 +63,7 @@ class Database:
         self.site = site
         self._db: Any = None
         self._turn = asyncio.Lock()
+        site.closing.append(self._hang_up)
 
     async def rows(self, sql: str) -> list[tuple[Any, ...]]:
         """One query; raises what is in AWAY."""
@@ -77,7 +78,7 @@ class Database:
                 self._db.terminate()
                 raise
 
-    async def close(self) -> None:
+    def _hang_up(self) -> None:
         if self._db is not None:
             self._db.terminate()
 

@@ -7,7 +7,7 @@ import json
 import random
 import shutil
 import time
-from collections.abc import AsyncIterator, Sequence
+from collections.abc import AsyncIterator, Callable, Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
@@ -129,6 +129,7 @@ class Site:
     workers: dict[int, Child] = field(default_factory=dict)
     acknowledged: set[str] = field(default_factory=set)
     refused: int = 0
+    closing: list[Callable[[], None]] = field(default_factory=list)
     owners: dict[str, str] = field(default_factory=dict)  # whose alert named which address
     numbers: Any = field(default_factory=lambda: itertools.count(1))
 
@@ -211,7 +212,12 @@ async def open_site(
     journey = Bend(folder / "journey")
     async with open_fleet(folder) as fleet:
         lab = await fleet.start("lab", "lab", port=lab_port, log=str(folder / "lab.jsonl"), token=TOKEN)
-        yield Site(folder, fleet, lab, config, database, random.Random(seed), ports, bends, journey, f"c{seed}")
+        site = Site(folder, fleet, lab, config, database, random.Random(seed), ports, bends, journey, f"c{seed}")
+        try:
+            yield site
+        finally:
+            for close in site.closing:
+                close()
 
 
 def _fill(home: Path, *, lab_port: int, lease_seconds: float) -> Path:
