@@ -48,13 +48,13 @@ class Given:
 
 
 async def kills_on_sqlite(given: Given) -> Verdict:
-    return await kills(given.folder, seed=given.seed, plan=Kills(rounds=given.of(180)))
+    return await kills(given.folder, seed=given.seed, plan=Kills(rounds=given.of(160)))
 
 
 async def kills_on_postgres(given: Given) -> Verdict:
     async with schema_on(given.postgres) as database:
         return await kills(
-            given.folder, seed=given.seed, plan=Kills(rounds=given.of(180), workers=3), database=database
+            given.folder, seed=given.seed, plan=Kills(rounds=given.of(160), workers=3), database=database
         )
 
 

@@ -5,20 +5,22 @@ import contextlib
 import math
 import random
 import signal
+import time
 from collections.abc import Sequence
 from dataclasses import dataclass
 from pathlib import Path
 
 from .oracle import AWAY, Database, Sampler, Verdict, judge
-from .site import RULES, Site, answer, open_site, until
+from .site import RULES, Site, answer, open_site
 
 SHORTEST_SECONDS, LONGEST_SECONDS = 0.03, 4.0
 UP_FIRST = 2 / 3
 """So many live that long from the moment that they answer; the others from their birth, and often die in it."""
 
 
-SETTLING_SECONDS = 6.0
-MINUTES = 200.0  # longer than any pause of the engine, shorter than what people have to answer
+IDLE_LOOKS = 10
+LEAP_SECONDS, LEAPS = 150.0, 6
+"""One is longer than any pause of the engine, all together are shorter than what people have to answer."""
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -93,19 +95,22 @@ async def come_to_rest(site: Site, *, seconds: float = 120, ahead: float = 0) ->
             await site.start(slot)
     for slot in range(len(site.ports)):
         await site.up(slot)
-    database = Database(site)
-
-    async def quiet() -> bool:
-        return await database.active() == 0
-
-    try:
-        await until(quiet, seconds=SETTLING_SECONDS, what="all runs rest")
-    except AssertionError:  # a read-back takes its time before its last look: let it pass
-        site.bend(ahead + MINUTES)
-        with contextlib.suppress(AssertionError):  # what is stuck is counted
-            await until(quiet, seconds=seconds, what="all runs rest")
+    await _rest(site, seconds=seconds, ahead=ahead)  # what is stuck is counted
     for slot in sorted(site.workers):
         await site.workers[slot].stop()
+
+
+async def _rest(site: Site, *, seconds: float, ahead: float) -> None:
+    """Until nothing is under way; where all that is left waits for a time, such as a read-back's, that comes sooner."""
+    database = Database(site)
+    give_up = time.monotonic() + seconds
+    leaps, idle = 0, 0
+    while time.monotonic() < give_up and await database.active():
+        idle = 0 if await database.busy() else idle + 1
+        if idle > IDLE_LOOKS and leaps < LEAPS:
+            idle, leaps = 0, leaps + 1
+            site.bend(ahead + leaps * LEAP_SECONDS)
+        await asyncio.sleep(0.3)
 
 
 async def ended(*tasks: asyncio.Task[None]) -> None:
