@@ -57,7 +57,7 @@ class Sender:
         The approval is consumed and the way to take it back is noted in the same fact.
         """
         request, approval, record = allowed.request, allowed.approval, allowed.record
-        lasts = timedelta(seconds=CALL_SECONDS)
+        lasts = self.times.call_within
         turn = turn_for(context, self.connectors.catalogue(), record, instance=request.instance, lasts=lasts)
         attempt = Attempt(
             run_id=context.run.id,
