@@ -64,7 +64,7 @@ async def _stop_once(site: Site, written: list[str], called: list[str], seen: Co
     worker = site.workers[stopped.slot]
     names = ", ".join(f"'{name}'" for name in stopped.held)
 
-    resting = f"SELECT id FROM runs WHERE id IN ({names}) AND state NOT IN ('ready', 'running')"
+    resting = f"SELECT id, epoch FROM runs WHERE id IN ({names}) AND state NOT IN ('ready', 'running')"
 
     async def taken_up() -> bool:
         """None is as the stopped worker left it."""
@@ -81,18 +81,18 @@ async def _stop_once(site: Site, written: list[str], called: list[str], seen: Co
         columns = "id, state, epoch, owner, lease_until"
         left = await database.rows(f"SELECT {columns} FROM runs WHERE id IN ({names}) AND state = 'running'")
         raise AssertionError(f"{late}; {stopped.owner} is stopped; {left}") from late
-    over = {row[0] for row in await database.rows(resting)}
+    over = dict(await database.rows(resting))  # in one look: what is leased after it has another epoch
     entries = (await database.rows("SELECT count(*) FROM entries"))[0][0]
     lines = len(read_log(site.lab_log))
-    epochs = {row[0]: row[1] for row in await database.rows(f"SELECT id, epoch FROM runs WHERE id IN ({names})")}
     worker.send(signal.SIGCONT)
     await asyncio.sleep(LEASE_SECONDS)
+    after = read_log(site.lab_log)[lines:]  # before the epochs: a call that comes between belongs to a new one
     later = [e for e in await database.entries(entries) if e.leaf.get("actor") == f"worker:{stopped.owner}"]
     now = {row[0]: row[1] for row in await database.rows(f"SELECT id, epoch FROM runs WHERE id IN ({names})")}
-    kept = {name for name in over if now[name] == epochs[name]}  # nobody has leased them since: nobody may touch them
+    kept = {name for name in over if now[name] == over[name]}  # nobody has leased them since: nobody may touch them
     written += [f"{e.run_id} {e.type}" for e in later if e.run_id in kept]
     tags = {stopped.held[name][1] for name in kept}
-    for line in read_log(site.lab_log)[lines:]:
+    for line in after:
         told = about(line)
         if told is not None and told[1] != "release" and site.owners.get(told[0], told[0]) in tags:
             called.append(" ".join(told))
