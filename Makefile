@@ -7,7 +7,7 @@ PYTHON ?= python3
 PIP := .venv/bin/python -m pip install --quiet --disable-pip-version-check --constraint constraints.txt
 ARGS ?=
 
-.PHONY: help run demo test simulate mutants check bench clean
+.PHONY: help run demo test simulate mutants chaos check bench clean
 
 help: ## print this list
 	@sed -n 's/^\([a-z]*\):.*## \(.*\)/  make \1\t\2/p' Makefile | expand -t 16
@@ -26,6 +26,9 @@ simulate: .venv/dev ## run seeds of the simulation; ARGS="42" prints what happen
 
 mutants: .venv/dev ## plant each known bug in a copy and see that the tests find it; ARGS="approval" picks
 	@trap 'scripts/stack down' EXIT; .venv/bin/python scripts/mutants $(ARGS)
+
+chaos: .venv/dev ## kill, stop, fill and jump for 20 minutes, then count; ARGS="kills --seed 7" picks and repeats
+	@trap 'scripts/stack down' EXIT; .venv/bin/python -m tests.chaos $(ARGS)
 
 check: .venv/dev ## formatting, lint, types, layers, shape
 	@scripts/check

@@ -164,6 +164,12 @@ class WorkerSettings(Section):
     """How runs are carried out."""
 
     concurrency: int = Field(default=100, ge=1, le=1000, description="Runs under way at once.")
+    lease_seconds: float = Field(
+        default=30,
+        ge=3,
+        le=600,
+        description="How long a worker that died keeps its runs from others; the same for all workers of a store.",
+    )
 
 
 class EnvironmentSettings(Section):

@@ -192,7 +192,7 @@ class Client:
         remaining = (call.deadline - self._clock.now()).total_seconds()
         if remaining <= 0:
             raise exchange.not_sent("its deadline had passed")
-        flight = Flight()
+        flight = Flight(until=asyncio.get_running_loop().time() + remaining)
         token = current_flight.set(flight)
         try:
             async with asyncio.timeout(remaining), self._slots:

@@ -6,8 +6,10 @@ where the socket is made: no address is dialled that was not judged, however it 
 
 from __future__ import annotations
 
+import asyncio
 import errno
 import ipaddress
+import math
 import socket
 import ssl
 from contextvars import ContextVar
@@ -119,8 +121,12 @@ class GuardedResolver(AbstractResolver):
 
 @dataclass
 class Flight:
-    """Whether bytes of one request may have left: set as soon as it holds an open connection."""
+    """Whether bytes of one request may have left: set as soon as it holds an open connection.
 
+    `until` is the loop's time after which none may begin to: a process that was stopped goes on right where it was.
+    """
+
+    until: float = math.inf
     began: bool = False
 
 
@@ -129,8 +135,15 @@ current_flight: ContextVar[Flight | None] = ContextVar("current_flight", default
 
 async def _began(*_: Any) -> None:
     flight = current_flight.get()
-    if flight is not None:
-        flight.began = True
+    if flight is None:
+        return
+    if asyncio.get_running_loop().time() > flight.until:
+        raise TooLateError("its deadline passed before anything was sent")
+    flight.began = True
+
+
+class TooLateError(aiohttp.ClientError):
+    """A connection was had only after the deadline: nothing is sent over it."""
 
 
 class ConnectionLostError(aiohttp.ClientError):

@@ -18,6 +18,7 @@ from soar.engine.context import Park, RunContext, Scope, Undetermined
 from soar.engine.control import HALT
 from soar.engine.doubt import LOOKS, settle, undetermined
 from soar.engine.escalation import wait_for_people
+from soar.engine.leases import LeaseTimes
 from soar.engine.question import Questions
 from soar.engine.request import Connectors, build_request, request_for
 from soar.engine.send import HALT_PAUSE, Allowed, Sender, complete
@@ -74,6 +75,7 @@ class Actor:
         connectors: Connectors,
         people: People,
         environment: Environment,
+        times: LeaseTimes,
         turned: Callable[[], None] = lambda: None,
     ) -> None:
         self._store = store
@@ -81,7 +83,7 @@ class Actor:
         self._connectors = connectors
         self._people = people
         self._questions = Questions(store=store, environment=environment)
-        self._sender = Sender(connectors=connectors, turned=turned)
+        self._sender = Sender(connectors=connectors, times=times, turned=turned)
         self._catalogue = connectors.catalogue()
         # Between a decision that counts what was done lately and the intent that is counted, no other may come:
         # else fifty runs at once would all find room below a limit of five.

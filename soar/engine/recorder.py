@@ -13,6 +13,31 @@ from soar.store.port import Fact, Store
 log = structlog.get_logger(__name__)
 
 _MAX_BATCH = 500
+_FORGOTTEN_SECONDS = 60.0
+
+
+class Pulse:
+    """How the last write to the store went, as health tells it."""
+
+    def __init__(self) -> None:
+        self._failed: tuple[str, float] | None = None
+
+    def well(self) -> None:
+        """Something was written."""
+        self._failed = None
+
+    def failed(self, failure: StoreUnavailableError) -> None:
+        """Something could not be written."""
+        words = str(failure).lower()
+        full = "is full" in words or "no space left" in words
+        self._failed = ("the disk is full" if full else "see the log", asyncio.get_running_loop().time())
+
+    @property
+    def problem(self) -> str | None:
+        """Why nothing can be written; None once something was, or where nobody has tried for a while."""
+        if self._failed is None or asyncio.get_running_loop().time() - self._failed[1] > _FORGOTTEN_SECONDS:
+            return None
+        return f"cannot be written: {self._failed[0]}"
 
 
 class Recorder:
@@ -24,6 +49,7 @@ class Recorder:
 
     def __init__(self, store: Store) -> None:
         self._store = store
+        self.pulse = Pulse()
         self._queue: asyncio.Queue[tuple[Fact, asyncio.Future[None]]] = asyncio.Queue()
         self._loop: asyncio.Task[None] | None = None
 
@@ -63,10 +89,13 @@ class Recorder:
 
     async def _commit(self, facts: list[Fact]) -> list[StoreError | None]:
         try:
-            return await self._store.commit(facts)
+            results = await self._store.commit(facts)
         except StoreUnavailableError as failure:
+            self.pulse.failed(failure)
             return [failure] * len(facts)
         except Exception as bug:
             # Whoever waits must hear of it: a recorder that died would let every run wait for ever.
             log.exception("recorder.bug", facts=len(facts))
             return [StoreUnavailableError(f"nothing was written: {type(bug).__name__}: {bug}")] * len(facts)
+        self.pulse.well()
+        return results

@@ -13,6 +13,7 @@ from soar.engine.approvals import swap
 from soar.engine.context import Park, RunContext
 from soar.engine.deadlines import TIMEOUT
 from soar.engine.doubt import REPEATABLE, mark_unknown, undetermined
+from soar.engine.leases import LeaseTimes
 from soar.engine.request import Connectors
 from soar.engine.retry import next_try
 from soar.engine.steps import end, ended, moved, until, wait, waiting
@@ -28,10 +29,6 @@ from soar.store.port import InsertAttempt, PutStep, Write
 
 log = structlog.get_logger(__name__)
 
-CALL_SECONDS = 20.0
-"""A call's deadline, counted from its intent: shorter than what is left of a lease that is renewed in time."""
-SEND_WITHIN = timedelta(seconds=10)
-"""An intent that became durable later than this is not sent: the lease may be another's by now."""
 HALT_PAUSE = timedelta(seconds=5)
 
 
@@ -51,6 +48,7 @@ class Sender:
     """Makes calls. No call without a durable intent; no blind repeat of what may have happened."""
 
     connectors: Connectors
+    times: LeaseTimes
     turned: Callable[[], None] = lambda: None  # a turn came free, or somebody waits for one
 
     async def intend(self, context: RunContext, allowed: Allowed) -> tuple[Attempt, StepRecord]:
@@ -59,7 +57,7 @@ class Sender:
         The approval is consumed and the way to take it back is noted in the same fact.
         """
         request, approval, record = allowed.request, allowed.approval, allowed.record
-        lasts = timedelta(seconds=CALL_SECONDS)
+        lasts = self.times.call_within
         turn = turn_for(context, self.connectors.catalogue(), record, instance=request.instance, lasts=lasts)
         attempt = Attempt(
             run_id=context.run.id,
@@ -116,12 +114,12 @@ class Sender:
         """
         # If we crash from here on, the intent says that the call may have been made.
         try:
-            return await self._call(context, step, record=record, attempt=attempt, doubted=doubted)
+            return await self._make(context, step, record=record, attempt=attempt, doubted=doubted)
         finally:
             if attempt.limited:
                 self.turned()
 
-    async def _call(
+    async def _make(
         self,
         context: RunContext,
         step: ActionStep,
@@ -130,9 +128,9 @@ class Sender:
         attempt: Attempt,
         doubted: ActionRequest | None,
     ) -> StepRecord | None:
-        call = _call(attempt, step, record)
+        call = self._call(attempt, step, record)
         try:
-            _check_fresh(context, attempt)
+            self._check_fresh(context, attempt)
             if doubted is None:
                 found: ActionResult | None = await self.connectors.invoke(attempt.request, call)
             else:
@@ -172,6 +170,23 @@ class Sender:
         context.know(after)
         return ended
 
+    def _check_fresh(self, context: RunContext, attempt: Attempt) -> None:
+        late = context.now() - attempt.intended_at
+        if late > self.times.send_within:
+            raise NotSentError(f"recording the intent took {late.total_seconds():.0f} s, so nothing was sent")
+        if late < timedelta(0):
+            raise NotSentError("the clock went back while the intent was recorded, so nothing was sent")
+
+    def _call(self, attempt: Attempt, step: ActionStep, record: StepRecord) -> Call:
+        request = attempt.request
+        latest = attempt.intended_at + self.times.call_within
+        return Call(
+            idempotency_key=request.idempotency_key,
+            run_id=request.run_id,
+            path=request.path,
+            deadline=latest if step.timeout is None else min(latest, record.started_at + step.timeout),
+        )
+
 
 async def complete(
     context: RunContext,
@@ -209,23 +224,6 @@ async def complete(
             await context.flush()
     context.know(attempt)
     return record
-
-
-def _check_fresh(context: RunContext, attempt: Attempt) -> None:
-    late = context.now() - attempt.intended_at
-    if late > SEND_WITHIN:
-        raise NotSentError(f"recording the intent took {late.total_seconds():.0f} s, so nothing was sent")
-
-
-def _call(attempt: Attempt, step: ActionStep, record: StepRecord) -> Call:
-    request = attempt.request
-    latest = attempt.intended_at + timedelta(seconds=CALL_SECONDS)
-    return Call(
-        idempotency_key=request.idempotency_key,
-        run_id=request.run_id,
-        path=request.path,
-        deadline=latest if step.timeout is None else min(latest, record.started_at + step.timeout),
-    )
 
 
 def _intent_entry(context: RunContext, attempt: Attempt) -> Entry:

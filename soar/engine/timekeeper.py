@@ -4,10 +4,12 @@ from __future__ import annotations
 
 import asyncio
 from collections.abc import Callable, Sequence
+from datetime import timedelta
 
 import structlog
 
 from soar.engine.approvals import expire
+from soar.engine.leases import LeaseTimes, LeaseWatch
 from soar.engine.publishing import Anchor, Publisher
 from soar.engine.recorder import Recorder
 from soar.engine.scribe import Scribe
@@ -27,13 +29,23 @@ TICK_SECONDS = 0.2
 CHECKPOINT_SECONDS = 1.0
 ASK_SECONDS = 5.0
 _MOST = 500
+_UNRENEWED = timedelta(microseconds=1)  # past the end that was looked at: a renewal has moved it on
 
 
 class Timekeeper:
     """Looks at the clock and the store; all that it knows is rows, so a restart forgets nothing."""
 
-    def __init__(self, *, store: Store, recorder: Recorder, scribe: Scribe, woken: Callable[[], None]) -> None:
+    def __init__(
+        self,
+        *,
+        store: Store,
+        recorder: Recorder,
+        scribe: Scribe,
+        woken: Callable[[], None],
+        times: LeaseTimes,
+    ) -> None:
         self._store = store
+        self._leases = LeaseWatch(store=store, times=times)
         self._recorder = recorder
         self._scribe = scribe.acting_as("timekeeper")
         self._woken = woken
@@ -53,12 +65,13 @@ class Timekeeper:
         now = self._scribe.clock.now()
         facts = [expire(approval, self._scribe) for approval in await self._store.due_approvals(now, _MOST)]
         facts += [Fact(writes=(SignalRun(run_id=run.id),)) for run in await self._store.due(now, _MOST)]
-        for run in await self._store.expired_leases(now, _MOST):
+        for run in await self._leases.over(now, _MOST):
+            assert run.lease_until is not None, "a running run has a lease"
             log.warning("run.recovered", run=run.id, owner=run.owner, epoch=run.epoch)
             told = self._scribe.entry(
                 EntryType.RUN_RECOVERED, run.id, run_id=run.id, data={"owner": run.owner or "", "epoch": run.epoch}
             )
-            release = ReleaseRun(run_id=run.id, expired_before=now)
+            release = ReleaseRun(run_id=run.id, expired_before=run.lease_until + _UNRENEWED)
             facts.append(Fact(writes=(release,), entries=(told,), lease=Lease(run_id=run.id, epoch=run.epoch)))
         await asyncio.gather(*(self._record(fact) for fact in facts))
         return len(facts)

@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import asyncio
 import contextlib
-from datetime import timedelta
 from functools import partial
 from typing import Any
 
@@ -13,6 +12,7 @@ import structlog
 from soar.engine.context import Park, RunContext, Scope, StepFailed, Stopped, Undetermined
 from soar.engine.ending import CANCELLED, End, end_of, end_of_bug, ending
 from soar.engine.interpreter import Interpreter
+from soar.engine.leases import LeaseTimes
 from soar.engine.programs import Program, Programs
 from soar.engine.recorder import Recorder
 from soar.engine.scribe import Scribe
@@ -31,8 +31,6 @@ from soar.store.port import Lease, ParkRun, Store
 
 log = structlog.get_logger(__name__)
 
-LEASE = timedelta(seconds=30)
-RENEW_EVERY_SECONDS = 10.0
 IDLE_POLL_SECONDS = 0.2
 STORE_PAUSE_SECONDS = 1.0
 Alerts = asyncio.Future[dict[str, dict[str, Any]]]
@@ -43,7 +41,7 @@ _LOOKS = 5  # so often a run is read anew because somebody else changed what had
 class Worker:
     """One worker of possibly many on the same store."""
 
-    def __init__(
+    def __init__(  # noqa: PLR0913 - all by keyword
         self,
         *,
         name: str,
@@ -53,6 +51,7 @@ class Worker:
         programs: Programs,
         interpreter: Interpreter,
         concurrency: int = 50,
+        times: LeaseTimes,
     ) -> None:
         self.name = name
         self._store = store
@@ -61,6 +60,7 @@ class Worker:
         self._programs = programs
         self._interpreter = interpreter
         self._concurrency = concurrency
+        self._times = times
         # By lease: a run that was taken from us may come back while we have not yet let go of it.
         self._active: dict[Lease, asyncio.Task[None]] = {}
         # What is about to be given back is not ours any more soon, and that is no loss.
@@ -102,7 +102,7 @@ class Worker:
         free = self._concurrency - len(self._active)
         if free <= 0:
             return
-        until = self._scribe.clock.now() + LEASE
+        until = self._scribe.clock.now() + self._times.lease
         try:
             runs = await self._store.lease(owner=self.name, until=until, limit=free)
         except StoreUnavailableError as failure:
@@ -128,8 +128,8 @@ class Worker:
 
     async def _renew(self) -> None:
         while True:
-            await asyncio.sleep(RENEW_EVERY_SECONDS)
-            until = self._scribe.clock.now() + LEASE
+            await asyncio.sleep(self._times.renew_every.total_seconds())
+            until = self._scribe.clock.now() + self._times.lease
             held = [lease for lease in self._active if lease not in self._leaving]
             try:
                 lost = await self._store.renew(owner=self.name, leases=held, until=until)

@@ -6,7 +6,8 @@ import random
 import secrets
 import threading
 import time
-from datetime import UTC, datetime
+from collections.abc import Callable
+from datetime import UTC, datetime, timedelta
 from typing import Protocol
 
 _CROCKFORD = "0123456789ABCDEFGHJKMNPQRSTVWXYZ"
@@ -35,6 +36,32 @@ class SystemClock:
     def now(self) -> datetime:
         """This instant, in UTC."""
         return datetime.now(UTC)
+
+
+class SharedClock:
+    """The clock that several machines share, carried on between two looks at it by a counter that never jumps.
+
+    Until the first look it stands as the machine's own clock did when this was made; whatever becomes of that one
+    afterwards does not matter.
+    """
+
+    TOLERATED = timedelta(seconds=0.5)
+
+    def __init__(self, machine: Clock, *, steady: Callable[[], float] = time.monotonic) -> None:
+        self._steady = steady
+        self._then, self._mark = machine.now(), steady()
+
+    def now(self) -> datetime:
+        """This instant, in UTC."""
+        return self._then + timedelta(seconds=self._steady() - self._mark)
+
+    def heed(self, shared: datetime) -> timedelta:
+        """Go by what the shared clock says; returns how far ahead ours was, zero where that is too little to matter."""
+        ahead = self._then + timedelta(seconds=self._steady() - self._mark) - shared
+        if abs(ahead) <= self.TOLERATED:
+            return timedelta()
+        self._then, self._mark = shared, self._steady()
+        return ahead
 
 
 class UlidSource:

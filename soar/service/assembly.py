@@ -33,12 +33,13 @@ from soar.library.folder import Library, load_folders
 from soar.library.index import TriggerIndex
 from soar.model.approval import Person
 from soar.model.catalogue import Catalogue
-from soar.model.clock import Clock, Ids, SystemClock, UlidSource
+from soar.model.clock import Clock, Ids, SharedClock, SystemClock, UlidSource
 from soar.model.playbook import Mode
 from soar.policy.bundle import Bundle, load_bundle
 from soar.service.anchoring import KafkaAnchor
 from soar.service.keys import hold_key, read_key
 from soar.service.storage import store_of
+from soar.service.timing import look
 from soar.settings import AnchorSettings, Loaded
 from soar.store.port import Store
 
@@ -114,12 +115,16 @@ async def assemble(loaded: Loaded, *, clock: Clock | None = None, ids: Ids | Non
     Broken playbooks and mappings are left out with their errors; a broken policy or connector stops the start.
     """
     settings = loaded.settings
-    clock, ids = clock or SystemClock(), ids or UlidSource()
+    if clock is None:
+        clock = SystemClock() if settings.store.url is None else SharedClock(SystemClock())
+    ids = ids or UlidSource()
     registry = build_registry(loaded, clock)
     store = store_of(loaded)
     held = contextlib.ExitStack()
     try:
         await store.open()
+        if isinstance(clock, SharedClock):
+            await look(clock, store)
         yield Service(
             loaded=loaded,
             clock=clock,

@@ -79,6 +79,9 @@ class Doors:
             await self._running.service.store.tree()
         except StoreUnavailableError:
             wrong["store"] = "cannot be read"
+        else:
+            if problem := self._running.recorder.pulse.problem:
+                wrong["store"] = problem
         if self._running.sequencer.disowned:
             wrong["journal"] = "is not signed any more; run: soar audit verify"
         if self._kafka is not None and self._kafka.problem:

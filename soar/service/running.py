@@ -8,6 +8,7 @@ import dataclasses
 import os
 import socket
 from collections.abc import Awaitable, Callable, Sequence
+from datetime import timedelta
 
 import structlog
 
@@ -15,6 +16,7 @@ from soar import __version__
 from soar.engine.act import Actor
 from soar.engine.admission import Admitted
 from soar.engine.interpreter import Interpreter
+from soar.engine.leases import LeaseTimes
 from soar.engine.programs import Programs
 from soar.engine.recorder import Recorder
 from soar.engine.retention import Retention
@@ -22,13 +24,16 @@ from soar.engine.timekeeper import Timekeeper
 from soar.engine.turns import Usher
 from soar.engine.waits import Waits
 from soar.engine.worker import Worker
+from soar.errors import StoreUnavailableError
 from soar.model.alert import Record
+from soar.model.clock import SharedClock
 from soar.model.entry import EntryType
 from soar.policy.embedded import EmbeddedEngine
 from soar.policy.gate import Gate
 from soar.policy.input import Environment
 from soar.service.assembly import Service
 from soar.service.storage import archive_of
+from soar.service.timing import follow
 from soar.store.port import Fact, InsertPlaybook
 
 log = structlog.get_logger(__name__)
@@ -48,6 +53,7 @@ class Running:
         programs = Programs(store=service.store, loaded=lambda: self.service.library.playbooks)
         settings = service.loaded.settings
         self.usher = Usher(store=service.store, recorder=self.recorder, scribe=service.scribe, woken=self._wake)
+        times = LeaseTimes(timedelta(seconds=settings.worker.lease_seconds))
         actor = Actor(
             store=service.store,
             turned=self.usher.ring,
@@ -57,6 +63,7 @@ class Running:
             connectors=service.registry,
             people=service.people,
             environment=Environment(name=settings.environment.name, tenant=settings.environment.tenant),
+            times=times,
         )
         self.worker = Worker(
             name=f"{socket.gethostname()}-{os.getpid()}",
@@ -68,9 +75,10 @@ class Running:
                 actor=actor, waits=Waits(store=service.store, programs=programs), store=service.store
             ),
             concurrency=settings.worker.concurrency,
+            times=times,
         )
         self.timekeeper = Timekeeper(
-            store=service.store, recorder=self.recorder, scribe=service.scribe, woken=self.worker.wake
+            store=service.store, recorder=self.recorder, scribe=service.scribe, woken=self.worker.wake, times=times
         )
         self.sequencer = service.sequencer()
         days = settings.retention.days
@@ -87,7 +95,13 @@ class Running:
 
     async def admit(self, records: Sequence[Record]) -> list[Admitted]:
         """The door for every source."""
-        return await self.intake.admit(records)
+        try:
+            admitted = await self.intake.admit(records)
+        except StoreUnavailableError as failure:
+            self.recorder.pulse.failed(failure)
+            raise
+        self.recorder.pulse.well()
+        return admitted
 
     async def start(self, *doors: Callable[[], Awaitable[None]]) -> None:
         """Tell the journal what is about to run, then run it."""
@@ -95,7 +109,10 @@ class Running:
         await self.sequencer.check()
         await self._tell_start()
         aging = () if self.retention is None else (self.retention.run,)
-        parts = (self.worker.run, self.timekeeper.run, self.usher.run, self.sequencer.run, *aging, *doors)
+        parts = [self.worker.run, self.timekeeper.run, self.usher.run, self.sequencer.run, *aging, *doors]
+        clock = self.service.clock
+        if isinstance(clock, SharedClock):
+            parts.append(lambda: follow(clock, self.service.store))
         self._tasks = [asyncio.create_task(_guard(part), name=part.__qualname__) for part in parts]
 
     async def wait(self) -> None:

@@ -319,6 +319,10 @@ class Store(KeepsTurns, Ages, Erases, Protocol):
         """Finish what is under way and disconnect."""
         ...
 
+    async def now(self) -> datetime | None:
+        """What the clock says that all who use this store share; None where that is their machine's."""
+        ...
+
     async def listen(self, woken: Callable[[], None]) -> None:
         """Call `woken` whenever some process made a run ready, as far as the store can tell, until cancelled.
 
@@ -353,8 +357,8 @@ class Store(KeepsTurns, Ages, Erases, Protocol):
         """Waiting runs whose time has come."""
         ...
 
-    async def expired_leases(self, now: datetime, limit: int) -> list[Run]:
-        """Running runs whose worker let the lease end."""
+    async def expired_leases(self, now: datetime, limit: int, *, beyond: datetime | None = None) -> list[Run]:
+        """Running runs whose lease ended before `now`, or ends after `beyond`, later than any clock like ours gives."""
         ...
 
     async def due_approvals(self, now: datetime, limit: int) -> list[Approval]:

@@ -43,8 +43,8 @@ class Around:
             await self.after(facts)
         return done
 
-    async def expired_leases(self, now: Any, limit: int) -> list[Run]:
-        return self.stale if self.stale is not None else await self.inner.expired_leases(now, limit)
+    async def expired_leases(self, now: Any, limit: int, *, beyond: Any = None) -> list[Run]:
+        return self.stale if self.stale is not None else await self.inner.expired_leases(now, limit, beyond=beyond)
 
 
 class CancelledOutcome(Exception):  # noqa: N818
@@ -194,7 +194,8 @@ async def test_recovery_that_comes_too_late_ends_nothing(house: House) -> None:
     """The worker gave the run back between the timekeeper's look and its write."""
     around = await start(house, TICKET)
     run = await house.go()
-    around.stale = [run.model_copy(update={"state": RunState.RUNNING})]
+    over = house.clock.now() - timedelta(seconds=1)
+    around.stale = [run.model_copy(update={"state": RunState.RUNNING, "lease_until": over})]
     assert await house.running.timekeeper.tick() == 1
     around.stale = None
     assert (await house.run(run.id)).state is RunState.SUCCEEDED

@@ -15,6 +15,7 @@ from soar.engine.approvals import ApprovalDesk, People
 from soar.engine.control import Control
 from soar.engine.intake import Intake
 from soar.engine.interpreter import Interpreter
+from soar.engine.leases import LeaseTimes
 from soar.engine.programs import Programs
 from soar.engine.recorder import Recorder
 from soar.engine.scribe import Scribe
@@ -153,6 +154,7 @@ class Engine:
             connectors=self.connectors,
             people=PEOPLE,
             environment=Environment(name="simulation", tenant="simulation"),
+            times=LeaseTimes(),
         )
         self.worker = Worker(
             name=self.name,
@@ -161,8 +163,11 @@ class Engine:
             scribe=scribe,
             programs=programs,
             interpreter=Interpreter(actor=actor, waits=Waits(store=self.store, programs=programs), store=self.store),
+            times=LeaseTimes(),
         )
-        self.timekeeper = Timekeeper(store=self.store, recorder=self.recorder, scribe=scribe, woken=self.worker.wake)
+        self.timekeeper = Timekeeper(
+            store=self.store, recorder=self.recorder, scribe=scribe, woken=self.worker.wake, times=LeaseTimes()
+        )
         self.sequencer = Sequencer(store=self.store, signer=house().signer, origin=ORIGIN)
         normaliser = Normaliser(house().mappings, self.ids, self.clock)
         self.intake = Intake(

@@ -328,6 +328,20 @@ async def test_a_stopped_process_holds_a_run_no_longer_than_a_few_seconds(home: 
     assert run.epoch == 0
 
 
+async def test_a_process_stopped_between_preparing_and_running_a_statement_holds_nobody_up(
+    home: str, store: PostgresStore
+) -> None:
+    """To the server its session is active, not idle, so the server never ends it by itself."""
+    await begin(store, "run-1")
+    zombie = await connect(home)
+    await zombie.execute("BEGIN; SELECT * FROM runs FOR UPDATE; SELECT * FROM tree FOR UPDATE")
+    await zombie.prepare("SELECT 1 + $1::int")
+    assert await put(store, SignalRun(run_id="run-1"), run_id="run-1") is None
+    with pytest.raises((asyncpg.PostgresError, asyncpg.InterfaceError)):
+        await zombie.execute("UPDATE runs SET epoch = 99; COMMIT")
+    zombie.terminate()
+
+
 # Waking
 
 

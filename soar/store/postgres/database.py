@@ -24,6 +24,7 @@ _FIRST_PAUSE_SECONDS = 0.01
 _LONGEST_PAUSE_SECONDS = 0.5
 _RECONNECT_SECONDS = 1.0
 _CLOSE_SECONDS = 5.0
+_STALLED_SECONDS = 4.0  # less than a lock is waited for
 
 T = TypeVar("T")
 
@@ -157,10 +158,24 @@ class Database:
                 if self._closing or loop.time() + pause > give_up:
                     raise self._unavailable(failure) from failure
                 log.debug("store.again", store=self.where, error=f"{type(failure).__name__}: {failure}")
+                if isinstance(failure, asyncpg.LockNotAvailableError):
+                    await self._end_stalled()
             except asyncpg.PostgresError as failure:
                 raise self._unavailable(failure) from failure
             await asyncio.sleep(pause)
             pause = min(2 * pause, _LONGEST_PAUSE_SECONDS)
+
+    async def _end_stalled(self) -> None:
+        """End our sessions that hold locks and hear nothing from their process: it was stopped.
+
+        The server ends those that are idle in a transaction by itself. One that was stopped between preparing a
+        statement and running it counts as active there, and would block all others until it goes on.
+        """
+        with contextlib.suppress(*AWAY, asyncpg.PostgresError):
+            async with self._connection() as db:
+                ended = await db.fetch(statements("writes.sql")["end_stalled"], _STALLED_SECONDS)
+            for row in ended:
+                log.warning("store.session_ended", store=self.where, pid=row["pid"], why="its process says nothing")
 
     def _unavailable(self, failure: Exception) -> StoreUnavailableError:
         return StoreUnavailableError(f"store {self.where}: nothing was written: {type(failure).__name__}: {failure}")

@@ -41,11 +41,14 @@ WITH waits AS MATERIALIZED (
 SELECT record FROM waits JOIN runs ON runs.id = run_id
 WHERE runs.state IN ('ready', 'running', 'waiting') AND NOT cancel_requested
 
+-- name: clock
+SELECT clock_timestamp() AS now
+
 -- name: due
 SELECT * FROM runs WHERE state = 'waiting' AND wake_at <= $1 ORDER BY wake_at LIMIT $2
 
 -- name: expired_leases
-SELECT * FROM runs WHERE state = 'running' AND lease_until < $1 ORDER BY lease_until LIMIT $2
+SELECT * FROM runs WHERE state = 'running' AND (lease_until < $1 OR lease_until > $3) ORDER BY lease_until LIMIT $2
 
 -- name: due_approvals
 (SELECT approval FROM approvals WHERE state = 'pending' AND decide_by <= $1 ORDER BY decide_by LIMIT $2)

@@ -53,6 +53,11 @@ class PostgresStore:
         """Finish what is under way and disconnect."""
         await self._database.close()
 
+    async def now(self) -> datetime | None:
+        """The server's clock: workers on other machines go by it too."""
+        now: datetime = (await self._fetch(self._reads["clock"]))[0]["now"]
+        return now
+
     async def listen(self, woken: Callable[[], None]) -> None:
         """Call `woken` whenever some process made a run ready, until cancelled. Polling finds it too, only later."""
         await self._database.listen(woken)
@@ -96,9 +101,9 @@ class PostgresStore:
         """Waiting runs whose time has come."""
         return [run_of(row) for row in await self._fetch(self._reads["due"], now, limit)]
 
-    async def expired_leases(self, now: datetime, limit: int) -> list[Run]:
-        """Running runs whose worker let the lease end."""
-        return [run_of(row) for row in await self._fetch(self._reads["expired_leases"], now, limit)]
+    async def expired_leases(self, now: datetime, limit: int, *, beyond: datetime | None = None) -> list[Run]:
+        """Running runs whose lease ended before `now`, or ends after `beyond`."""
+        return [run_of(row) for row in await self._fetch(self._reads["expired_leases"], now, limit, beyond)]
 
     async def due_approvals(self, now: datetime, limit: int) -> list[Approval]:
         """Pending ones past `decide_by` and granted ones past `execute_by`."""

@@ -152,3 +152,10 @@ INSERT INTO cosigned VALUES ($1, $2) ON CONFLICT (size) DO UPDATE SET text = exc
 
 -- name: add_hashes
 INSERT INTO subtrees SELECT * FROM unnest($1::integer[], $2::bigint[], $3::bytea[]) ON CONFLICT DO NOTHING
+
+-- name: end_stalled
+-- A session of soar in a transaction whose client has been silent for so long in the middle of it.
+SELECT pid, pg_terminate_backend(pid) AS ended FROM pg_stat_activity
+WHERE datname = current_database() AND usename = current_user AND application_name = 'soar'
+    AND pid <> pg_backend_pid() AND xact_start IS NOT NULL AND wait_event = 'ClientRead'
+    AND state_change < clock_timestamp() - make_interval(secs => $1)

@@ -101,10 +101,10 @@ def due(db: sqlite3.Connection, now: datetime, limit: int) -> list[Run]:
     return [run_of(row) for row in db.execute(sql, (to_rfc3339(now), limit))]
 
 
-def expired_leases(db: sqlite3.Connection, now: datetime, limit: int) -> list[Run]:
-    """Running runs whose worker let the lease end."""
-    sql = "SELECT * FROM runs WHERE state = 'running' AND lease_until < ? LIMIT ?"
-    return [run_of(row) for row in db.execute(sql, (to_rfc3339(now), limit))]
+def expired_leases(db: sqlite3.Connection, now: datetime, limit: int, beyond: datetime | None) -> list[Run]:
+    """Running runs whose lease ended before `now`, or ends after `beyond`."""
+    sql = "SELECT * FROM runs WHERE state = 'running' AND (lease_until < ? OR lease_until > ?) LIMIT ?"
+    return [run_of(row) for row in db.execute(sql, (to_rfc3339(now), to_rfc3339(beyond) if beyond else None, limit))]
 
 
 def due_approvals(db: sqlite3.Connection, now: datetime, limit: int) -> list[Approval]:

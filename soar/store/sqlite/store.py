@@ -105,6 +105,10 @@ class SqliteStore:
             raise StoreUnavailableError(f"store {self.path} is not open; nothing was written")
         return db
 
+    async def now(self) -> datetime | None:
+        """One machine has one clock."""
+        return None
+
     async def listen(self, _woken: Callable[[], None]) -> None:
         """SQLite tells nobody; the worker polls."""
         await asyncio.Event().wait()
@@ -157,9 +161,9 @@ class SqliteStore:
         """Waiting runs whose time has come."""
         return await self._read(reads.due, now, limit)
 
-    async def expired_leases(self, now: datetime, limit: int) -> list[Run]:
-        """Running runs whose worker let the lease end."""
-        return await self._read(reads.expired_leases, now, limit)
+    async def expired_leases(self, now: datetime, limit: int, *, beyond: datetime | None = None) -> list[Run]:
+        """Running runs whose lease ended before `now`, or ends after `beyond`."""
+        return await self._read(reads.expired_leases, now, limit, beyond)
 
     async def due_approvals(self, now: datetime, limit: int) -> list[Approval]:
         """Pending ones past `decide_by` and granted ones past `execute_by`."""
