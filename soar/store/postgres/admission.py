@@ -9,7 +9,7 @@ from collections.abc import Callable
 from soar.model.run import RunState, StepState
 from soar.store import port
 from soar.store.postgres import reads
-from soar.store.postgres.batch import Batch
+from soar.store.postgres.batch import Batch, Tip
 from soar.store.postgres.connect import Db, OvertakenError, RefusedError
 from soar.store.postgres.database import Done
 from soar.store.postgres.sheet import Held
@@ -18,19 +18,21 @@ from soar.store.postgres.sql import statements
 _OPEN = frozenset({RunState.READY, RunState.RUNNING, RunState.WAITING})
 
 
-async def admit(db: Db, keys: port.AdmissionKeys, decide: Callable[[port.Known], port.Fact]) -> Done[port.Fact]:
+async def admit(
+    db: Db, keys: port.AdmissionKeys, decide: Callable[[port.Known], port.Fact], tip: Tip
+) -> Done[port.Fact]:
     """Claim, read, decide, write. Whoever claims one of the same names waits for our end, and then sees what we did."""
     sql = statements("writes.sql")
     claims = _claims(keys)
     await db.execute(sql["claim"], claims)
-    fact = await asyncio.to_thread(decide, await reads.known(db, keys))
+    known, xid = await reads.known(db, keys)
+    fact = await asyncio.to_thread(decide, known)
     batch = Batch([fact])
-    await batch.load(db)
+    await batch.load(db, xid=xid)
     _refuse_stale(batch, fact)
     if refusal := (await batch.apply())[0]:
         raise RefusedError(refusal)
-    await db.execute(sql["unclaim"], claims)
-    await batch.flush(db)
+    await batch.flush(db, tip, unclaim=claims)
     return Done(result=fact, xid=batch.xid, entry_id=batch.entry_id, wakes=batch.wakes)
 
 

@@ -36,6 +36,22 @@ _PLAIN = ("acted", "windows", "playbooks", "records", "alerts", "dead_letters", 
 
 
 @dataclass(slots=True)
+class Tip:
+    """The tree as this process has left it: size and frontier. A guess, which the statement that appends checks.
+
+    `seen` is what was found last, and `known` the same as long as nobody else seems to append.
+    """
+
+    seen: tuple[int, bytes] | None = None
+    known: tuple[int, bytes] | None = None
+
+    def found(self, size: int, frontier: bytes, *, alone: bool = True) -> None:
+        """Note the tree as it will be when the transaction commits; a wrong note costs one more statement."""
+        self.seen = (size, frontier)
+        self.known = self.seen if alone else None
+
+
+@dataclass(slots=True)
 class _Names:
     """The rows that facts will ask for, by name."""
 
@@ -106,6 +122,11 @@ class _Names:
             self.runs.add(write.run_id)
             self.turns.add(write.instance, write.run_id, write.path, write.at)
 
+    def more_than(self, new: set[str]) -> bool:
+        """Whether they name anything that may exist, besides these runs, which do not yet."""
+        turns = self.turns != TurnNames()
+        return bool(self.runs - new or self.steps or self.attempts or self.approvals or self.control or turns)
+
     @classmethod
     def of(cls, facts: Sequence[port.Fact]) -> _Names:
         """What all these facts touch."""
@@ -115,12 +136,12 @@ class _Names:
         return names
 
 
-async def write_together(db: Db, facts: Sequence[port.Fact]) -> Done[list[StoreError | None]]:
+async def write_together(db: Db, facts: Sequence[port.Fact], tip: Tip) -> Done[list[StoreError | None]]:
     """Write facts as one batch; raises RefusedError where the database refuses one of them, whichever it is."""
     batch = Batch(facts)
     await batch.load(db)
     results = await batch.apply()
-    await batch.flush(db)
+    await batch.flush(db, tip)
     xid = batch.xid if None in results else None
     return Done(result=results, xid=xid, entry_id=batch.entry_id, wakes=batch.wakes)
 
@@ -136,7 +157,7 @@ async def write_apart(db: Db, facts: Sequence[port.Fact]) -> Done[list[StoreErro
         await db.execute("SAVEPOINT fact")
         try:
             with refusals():
-                part = await write_together(db, [fact])
+                part = await write_together(db, [fact], Tip())
         except RefusedError as refused:
             await db.execute("ROLLBACK TO fact")
             results.append(refused.refusal)
@@ -186,9 +207,15 @@ class Batch:
         """Whether it makes a run ready."""
         return any(run.state == RunState.READY for run in self.sheet.written("runs"))
 
-    async def load(self, db: Db) -> None:
-        """Lock the runs, then read what else the facts ask for."""
+    async def load(self, db: Db, *, xid: str = "") -> None:
+        """Lock the runs, then read what else the facts ask for; `xid` where the transaction's name is known already."""
         names = _Names.of(self._facts)
+        self.xid = xid
+        new = {w.run.id for fact in self._facts for w in fact.writes if isinstance(w, port.InsertRun)}
+        if not xid or names.more_than(new):
+            await self._load(db, names)
+
+    async def _load(self, db: Db, names: _Names) -> None:
         sql = statements("writes.sql")
         for row in await db.fetch(sql["lock_runs"], array(sorted(names.runs))):
             run = RunRow(*row)
@@ -258,8 +285,8 @@ class Batch:
         self.sheet.put("chains", entry.run_id, row=Chain(chain.length + 1, sealed.leaf_hash.hex()))
         return entry, chain.length, sealed
 
-    async def flush(self, db: Db) -> None:
-        """Write what was accepted, all in one statement; the tree last, because everybody waits for it."""
+    async def flush(self, db: Db, tip: Tip, *, unclaim: Sequence[int] = ()) -> None:
+        """Write what was accepted, in one statement where the tree is as `tip` has it; else the tree apart and last."""
         sheet = self.sheet
         new, moved = sheet.written("runs", new=True), sheet.written("runs", new=False)
         parts = (
@@ -274,26 +301,41 @@ class Batch:
             *((table, sheet.written(table)) for table in _PLAIN),
             ("payloads", [(e.id, s.salt, s.payload) for e, _, s in self._sealed if s.payload is not None]),
         )
-        filled = {name: columns(rows) for name, rows in parts if rows}
+        filled: dict[str, list[Any]] = {name: columns(rows) for name, rows in parts if rows}
+        if unclaim:
+            filled["unclaim"] = [list(unclaim)]
+        await turns.flush(db, sheet, self._turns)
+        guess = tip.known if self._sealed else None
+        if guess is not None:
+            filled |= self._grown(guess)
         if filled:
             values = [column for rows in filled.values() for column in rows]
-            done = await db.fetchval(together("writes.sql", *filled), *values)
-            assert done == len(moved), f"runs changed although they are locked: {done} of {len(moved)}"
-        await turns.flush(db, sheet, self._turns)
-        await self._append(db)
+            changed, grown = await db.fetchrow(together("writes.sql", *filled), *values)
+            assert changed == len(moved), f"runs changed although they are locked: {changed} of {len(moved)}"
+            if grown:
+                tip.found(filled["grow"][0], filled["grow"][1])
+                return
+        if self._sealed:
+            await self._append(db, tip)
 
-    async def _append(self, db: Db) -> None:
-        """Entries into tree order. The row lock is held from here to the commit, and nothing else is waited for."""
-        if not self._sealed:
-            return
-        sql = statements("writes.sql")
-        size, raw = await db.fetchrow(sql["lock_tree"])
+    def _grown(self, tree: tuple[int, bytes]) -> dict[str, list[Any]]:
+        """The tree after this batch, as the parameters of `grow` and `append_grown`."""
+        size, raw = tree
         frontier = Frontier.from_bytes(raw).extend(sealed.leaf_hash for _, _, sealed in self._sealed)
         rows = [
             (index, entry.id, entry.type, entry.at, entry.run_id, seq, sealed.leaf, sealed.leaf_hash)
             for index, (entry, seq, sealed) in enumerate(self._sealed, start=size)
         ]
-        await db.execute(sql["append"], frontier.size, frontier.to_bytes(), *columns(rows))
+        return {"grow": [frontier.size, frontier.to_bytes(), size, raw], "append_grown": columns(rows)}
+
+    async def _append(self, db: Db, tip: Tip) -> None:
+        """Entries into tree order. The row lock is held from here to the commit, and nothing else is waited for."""
+        size, raw = await db.fetchrow(statements("writes.sql")["lock_tree"])
+        # Where others write too, a guess would be wrong most of the time.
+        alone = tip.seen in {None, (size, raw)}
+        grown = self._grown((size, raw))
+        await db.fetchrow(together("writes.sql", *grown), *(each for rows in grown.values() for each in rows))
+        tip.found(grown["grow"][0], grown["grow"][1], alone=alone)
 
 
 def _by_column(keys: set[tuple[Any, ...]], width: int) -> list[list[Any]]:

@@ -16,7 +16,7 @@ from soar.model.entry import Entry
 from soar.model.run import FINAL_STATES
 from soar.store.erasure import ERASED, FREE, NAMES, TEXTS, Subject, Touched, consider, content_named, without
 from soar.store.port import Fact
-from soar.store.postgres.batch import write_together
+from soar.store.postgres.batch import Tip, write_together
 from soar.store.postgres.connect import Db, OvertakenError
 from soar.store.postgres.database import Done
 from soar.store.postgres.owner import require_owner
@@ -48,7 +48,7 @@ async def erase(db: Db, value: str, tell: Callable[[str], Entry], *, elsewhere: 
 
 async def append(db: Db, told: Sequence[Entry], result: Any) -> Done[Any]:
     """Append these entries to the journal, inside the caller's transaction."""
-    done = await write_together(db, [Fact(entries=tuple(told))])
+    done = await write_together(db, [Fact(entries=tuple(told))], Tip())
     for refusal in done.result:
         if isinstance(refusal, StoreError):
             raise refusal

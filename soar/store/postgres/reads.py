@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections import defaultdict
 from collections.abc import Mapping, Sequence
 from datetime import datetime
 from typing import Any
@@ -19,24 +20,26 @@ from soar.store.seen import Counts, EntryRow
 from soar.store.suppressions import BEHIND, PREFIX, read_all
 
 
-async def known(db: Db, keys: port.AdmissionKeys) -> port.Known:
-    """What an admission must know, read while it holds its claims."""
+async def known(db: Db, keys: port.AdmissionKeys) -> tuple[port.Known, str]:
+    """What an admission must know, read while it holds its claims; and the transaction's name."""
     sql = statements("reads.sql")
-    digests = [digest_of(each) for each in keys.coordinates]
-    coordinates = await db.fetch(sql["known_coordinates"], digests) if digests else []
+    found: defaultdict[str, list[tuple[str, str]]] = defaultdict(list)
+    for row in await db.fetch(sql["known_names"], [digest_of(each) for each in keys.coordinates], PREFIX, BEHIND):
+        found[row["what"]].append((row["key"], row["value"]))
     names = columns(list(keys.uids))
     alerts = await db.fetch(sql["known_alerts"], *names, keys.uids_since) if names else []
-    awaited = keys.awaited([row["field"] for row in await db.fetch(sql["awaited_fields"])])
-    waits = await db.fetch(sql["awaiting"], array(["", *sorted(awaited)]))
+    awaited = sorted(keys.awaited([field for _, field in found["field"]]))
+    waits = [row["record"] for row in await db.fetch(sql["awaiting"], array(awaited))] if awaited else []
     windows = await db.fetch(sql["known_windows"], array(keys.windows), keys.now) if keys.windows else []
-    return port.Known(
-        coordinates=frozenset(row["coordinates"] for row in coordinates),
+    known = port.Known(
+        coordinates=frozenset(value for _, value in found["coordinates"]),
         uids={(row["source"], row["uid"]): row["first_id"] for row in alerts},
         repeats={(row["source"], row["uid"], row["content"]): row["same_id"] for row in alerts if row["same_id"]},
         windows={row["key"]: window_of(row) for row in windows},
-        waits=[StepRecord.model_validate_json(row["record"]) for row in waits],
-        suppressions=await suppressions(db),
+        waits=[StepRecord.model_validate_json(record) for record in (*(each for _, each in found["wait"]), *waits)],
+        suppressions=read_all(value for _, value in sorted(found["suppression"])),
     )
+    return known, found["xid"][0][1]
 
 
 async def suppressions(db: Db) -> list[Suppression]:

@@ -1,7 +1,30 @@
 -- Queries that change nothing. Those named `known_...` run inside an admission, after it has claimed the names.
 
--- name: known_coordinates
-SELECT coordinates FROM records WHERE digest = ANY ($1::bytea[])
+-- name: known_names
+-- What costs next to nothing where there is none: also the fields of waits, and the waits that have none.
+SELECT 'xid' AS what, '' AS key, pg_current_xact_id()::text AS value
+UNION ALL
+SELECT 'coordinates', '', coordinates FROM records WHERE digest = ANY ($1::bytea[])
+UNION ALL
+SELECT 'suppression', key, value FROM control WHERE key >= $2 AND key < $3
+UNION ALL
+SELECT 'field', '', field FROM (
+    -- One step into the index for each field: from one key to the first beyond all keys of the same field.
+    WITH RECURSIVE found AS (
+        SELECT min(awaited_key(record) COLLATE "C") AS key FROM steps
+        WHERE awaits_alert AND awaited_key(record) COLLATE "C" >= '0'
+        UNION ALL
+        SELECT (
+            SELECT min(awaited_key(record) COLLATE "C") FROM steps
+            WHERE awaits_alert AND awaited_key(record) COLLATE "C" >= split_part(found.key, ':', 1) || ';'
+        ) FROM found WHERE found.key IS NOT NULL
+    )
+    SELECT split_part(key, ':', 1) AS field FROM found WHERE key IS NOT NULL
+) AS fields
+UNION ALL
+SELECT 'wait', '', record FROM steps JOIN runs ON runs.id = run_id
+WHERE awaits_alert AND awaited_key(record) COLLATE "C" = ''
+    AND runs.state IN ('ready', 'running', 'waiting') AND NOT cancel_requested
 
 -- name: known_alerts
 SELECT n.source, n.uid, n.content, first.id AS first_id, same.id AS same_id
@@ -21,18 +44,6 @@ LEFT JOIN LATERAL (
 
 -- name: known_windows
 SELECT key, started_at, until, count, run_id FROM windows WHERE key = ANY ($1::text[]) AND until > $2
-
--- name: awaited_fields
--- One step into the index for each field: from one key to the first beyond all keys of the same field.
-WITH RECURSIVE found AS (
-    SELECT min(awaited_key(record) COLLATE "C") AS key FROM steps WHERE awaits_alert AND awaited_key(record) COLLATE "C" >= '0'
-    UNION ALL
-    SELECT (
-        SELECT min(awaited_key(record) COLLATE "C") FROM steps
-        WHERE awaits_alert AND awaited_key(record) COLLATE "C" >= split_part(found.key, ':', 1) || ';'
-    ) FROM found WHERE found.key IS NOT NULL
-)
-SELECT split_part(key, ':', 1) AS field FROM found WHERE key IS NOT NULL
 
 -- name: awaiting
 WITH waits AS MATERIALIZED (

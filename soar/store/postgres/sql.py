@@ -26,16 +26,17 @@ def statements(file: str) -> Mapping[str, str]:
 def together(file: str, *names: str) -> str:
     """One statement that does what the named ones do, with their parameters one after the other.
 
-    It gives how many rows the one named `runs` changed. All of them see the same state of the database, so none may
-    need what another writes.
+    It gives how many rows those named `runs` and `grow` changed. All of them see the same state of the database, so
+    none may need what another writes.
     """
     parts, offset = [], 0
     for name in names:
         text = statements(file)[name]
         parts.append(f"{name}_ AS ({_shifted(text, offset)})")
         offset += max(int(number) for number in _PARAMETER.findall(text))
-    changed = "(SELECT count(*) FROM runs_)" if "runs" in names else "0::bigint"
-    return f"WITH {', '.join(parts)} SELECT {changed}"
+    rows = "(SELECT count(*) FROM {}_)"
+    changed = [rows.format(name) if name in names else "0::bigint" for name in ("runs", "grow")]
+    return f"WITH {', '.join(parts)} SELECT {', '.join(changed)}"
 
 
 def _shifted(text: str, offset: int) -> str:

@@ -20,7 +20,7 @@ from soar.store import port, queueing
 from soar.store.aging import Forgotten, OldPayloads
 from soar.store.erasure import Touched
 from soar.store.postgres import admission, aging, erasing, reads, turns
-from soar.store.postgres.batch import begin_for, write_apart, write_together
+from soar.store.postgres.batch import Tip, begin_for, write_apart, write_together
 from soar.store.postgres.connect import RefusedError
 from soar.store.postgres.database import Database
 from soar.store.postgres.rows import alert_row_of, array, letter_of, run_of
@@ -37,6 +37,7 @@ class PostgresStore:
 
     def __init__(self, dsn: str, *, patience_seconds: float = PATIENCE_SECONDS) -> None:
         self._database = Database(dsn, patience_seconds=patience_seconds)
+        self._tip = Tip()
         self._reads = statements("reads.sql")
         self._writes = statements("writes.sql")
 
@@ -66,7 +67,7 @@ class PostgresStore:
         """Make facts durable in one transaction, without those that are refused."""
         begin = begin_for(facts)
         try:
-            return await self._database.write(lambda db: write_together(db, facts), begin=begin)
+            return await self._database.write(lambda db: write_together(db, facts, self._tip), begin=begin)
         except RefusedError as refused:
             if len(facts) == 1:
                 return [refused.refusal]
@@ -75,7 +76,7 @@ class PostgresStore:
     async def admit(self, keys: port.AdmissionKeys, decide: Callable[[port.Known], port.Fact]) -> port.Fact:
         """Read, decide, write: one transaction. `decide` is asked again where another process was first."""
         try:
-            return await self._database.write(lambda db: admission.admit(db, keys, decide))
+            return await self._database.write(lambda db: admission.admit(db, keys, decide, self._tip))
         except RefusedError as refused:
             raise refused.refusal from refused
 

@@ -114,10 +114,13 @@ INSERT INTO payloads SELECT * FROM unnest($1::text[], $2::bytea[], $3::bytea[])
 -- name: lock_tree
 SELECT size, frontier FROM tree FOR UPDATE
 
--- name: append
-WITH grown AS (UPDATE tree SET size = $1, frontier = $2)
-INSERT INTO entries SELECT * FROM unnest($3::bigint[], $4::text[], $5::text[], $6::timestamptz[], $7::text[],
-    $8::bigint[], $9::bytea[], $10::bytea[])
+-- name: grow
+-- Only from the very tree that the caller knows; whoever comes second finds another one and grows nothing.
+UPDATE tree SET size = $1, frontier = $2 WHERE size = $3 AND frontier = $4 RETURNING 1
+
+-- name: append_grown
+INSERT INTO entries SELECT * FROM unnest($1::bigint[], $2::text[], $3::text[], $4::timestamptz[], $5::text[],
+    $6::bigint[], $7::bytea[], $8::bytea[]) WHERE EXISTS (SELECT FROM grow_)
 
 -- name: lease
 -- A lock is held from a run's first lease until it ends, and goes to the oldest that asks for it and is not paused. A
