@@ -208,6 +208,12 @@ class Life:
         desk = self.service.desk(self.running.worker.wake)
         await desk.vote(approval.id, person=person, decision=decision, digest=approval.digest, method="cli", **more)
 
+    async def until_closed(self, approval: Approval) -> None:
+        """Until a granted request has been used or has ended."""
+        async with asyncio.timeout(30):  # no event tells
+            while (now := await self.inner.approval(approval.id)) and now.state is ApprovalState.GRANTED:  # noqa: ASYNC110
+                await asyncio.sleep(0.005)
+
     def happened(self, request: ActionRequest) -> bool:
         """Whether an action took effect, by the lab's own log."""
         return any(line["applied"] for line in calls_of(request, self.case.sent()))

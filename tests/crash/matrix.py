@@ -49,7 +49,7 @@ from .watch import Death, Slate, Told, Watch, Way
 LIFE_SECONDS = 90  # a life that takes longer hangs
 CHUNK = 24  # deaths to try in one piece of work
 TOO_MANY_LIVES = 40
-_FRUITLESS = 3  # so many cases in which nothing died, and it is given up
+_FRUITLESS = 8  # so many cases in which nothing died, and it is given up
 
 
 @dataclass(frozen=True, kw_only=True)
