@@ -2,7 +2,6 @@
 
 import asyncio
 import contextlib
-import itertools
 import os
 import re
 import secrets
@@ -25,10 +24,8 @@ from soar.service import Running, assemble
 from soar.settings import load_settings
 from soar.store.port import Fact, SignalRun, Store
 from soar.store.queueing import HoldInstance
-from soar.store.sqlite import SqliteStore
 
 from .house import TOKEN, House, TestClock, ask, fill_home
-from .test_crash import Lives
 
 TICKET = """
 playbook: it
@@ -339,43 +336,3 @@ async def test_a_turn_that_nobody_answered_goes_on_to_the_next(house: House) -> 
 
 async def _called(house: House, run: Run) -> bool:
     return (await house.run(run.id)).state is RunState.READY
-
-
-async def test_dying_around_any_write_leaves_nobody_waiting_for_ever(house: House) -> None:
-    """Two branches, one turn: one of them queues. The process dies before and after every write of that."""
-    limit(house.folder, "{concurrency: 1}")
-    first, second = (f"{{id: {name}, use: ticket.create, with: {{title: {name}}}}}" for name in ("a", "b"))
-    house.playbook(f"steps:\n  - parallel:\n      - {first}\n      - {second}\n")
-    await house.start()
-    await house.running.stop()
-    numbers = itertools.count()
-    writes = (await Lives(house, next(numbers)).live(at=0, after=False)).writes
-    assert writes > 10
-    queued = 0
-    for at in range(1, writes + 1):
-        for after in (False, True):
-            before = len(house.effects())
-            lives = Lives(house, next(numbers))
-            await lives.live(at=at, after=after)
-            house.clock.offset += timedelta(seconds=31)
-            await lives.live(at=0, after=False)
-            async with opened(lives.path) as store:
-                (run,) = await store.runs()
-                assert run.state is RunState.SUCCEEDED, (at, after, run.error)
-                assert len(house.effects()) == before + 2, (at, after)
-                (traffic,) = await store.traffic(house.clock.now())
-                assert (traffic.under_way, traffic.queued) == (0, 0), (at, after)
-                queued += "queued" in str([row.payload async for row in store.entries(run_id=run.id)])
-    assert queued > writes, "the branches met at the one turn"
-    del house.running
-    await house._stack.aclose()
-
-
-@contextlib.asynccontextmanager
-async def opened(path: Path) -> AsyncIterator[Store]:
-    store = SqliteStore(path)
-    await store.open()
-    try:
-        yield store
-    finally:
-        await store.close()

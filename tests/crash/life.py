@@ -1,0 +1,316 @@
+"""One life of a service process under watch: it starts, does what there is to do, and stops, unless it dies."""
+
+from __future__ import annotations
+
+import asyncio
+import contextlib
+import json
+import traceback
+from collections.abc import Awaitable, Callable, Collection, Mapping, Sequence
+from dataclasses import dataclass, field, replace
+from datetime import datetime, timedelta
+from pathlib import Path
+from typing import Any
+
+import asyncpg
+
+from soar.connector.registry import Registry
+from soar.engine.approvals import People
+from soar.engine.audit import verify_store
+from soar.engine.control import Control
+from soar.engine.scribe import Scribe
+from soar.errors import StateConflictError, StoreError
+from soar.ingest.mapping import Mappings, load_mappings
+from soar.library.folder import Library, load_folders
+from soar.model.action import ActionRequest
+from soar.model.alert import Record
+from soar.model.approval import Approval, ApprovalState, Person
+from soar.model.clock import Ids, UlidSource
+from soar.model.run import Run, RunKind, RunState, StepRecord
+from soar.policy.bundle import Bundle, load_bundle
+from soar.service import Running, Service
+from soar.service.assembly import build_registry
+from soar.service.storage import store_of
+from soar.settings import load_settings
+from soar.store.port import Fact, InsertAttempt, Store
+from tests.engine.house import TestClock, settle
+
+from .oracle import Found, calls_of, found
+from .watch import Watch, WatchedStore
+
+_ROUNDS = 80  # of people, time and rest; a scenario that takes more goes round in circles
+
+
+@dataclass(frozen=True, kw_only=True)
+class Scenario:
+    """Playbooks, the alerts that start them, and what people do meanwhile.
+
+    `act` is asked whenever all rests, and does one thing that the state of the store calls for: so it goes on rightly
+    in a process that knows nothing of the one before.
+    """
+
+    name: str
+    playbooks: Mapping[str, str]  # a text that begins with + is only called by others
+    alerts: Sequence[Mapping[str, Any]] = ({},)
+    act: Callable[[Life], Awaitable[bool]] | None = None
+    faults: Mapping[str, Mapping[str, Any]] = field(default_factory=dict)  # the lab's, by path
+    raw: Sequence[bytes] = ()  # records that are no alerts
+    dies_first: Sequence[str] = ()  # deaths that belong to the story, see `Watch`
+    same_ids: bool = False  # alerts all get one id, as from a broken source of names
+    undecided: bool = False  # policy is away when the first life begins
+    vanishes: str | None = None  # a playbook that is gone after the start
+    store_fault: str | None = None  # `bug` or `conflict`: what befalls the store
+    witnessed: bool = False
+
+
+@dataclass(frozen=True)
+class Parts:
+    """What a service is made of and no life changes: read and compiled once, before any life is forked."""
+
+    clock: TestClock
+    registry: Registry
+    library: Library
+    mappings: Mappings
+    bundle: Bundle
+
+    @classmethod
+    def of(cls, config: Path) -> Parts:
+        """As `assemble` builds them."""
+        loaded, clock = load_settings(config, {}), TestClock()
+        registry = build_registry(loaded, clock)
+        bundle = load_bundle(loaded.path(loaded.settings.policy.path))
+        return cls(clock, registry, load_folders([], registry.catalogue()), load_mappings([]), bundle)
+
+    def playing(self, scenario: Scenario, folder: Path) -> Parts:
+        """The same with a scenario's playbooks."""
+        library = load_folders([folder], self.registry.catalogue())
+        assert not library.errors, [str(error) for error in library.errors]
+        left = {name: playbook for name, playbook in library.playbooks.items() if name != scenario.vanishes}
+        return replace(self, library=replace(library, playbooks=left))
+
+
+@dataclass(frozen=True, kw_only=True)
+class Case:
+    """One life after another on one store."""
+
+    scenario: Scenario
+    parts: Parts
+    config: Path
+    environ: Mapping[str, str]  # names the store
+    schema: str | None  # to make before, on PostgreSQL
+    number: int
+    lab_log: Path
+    lab_from: int  # the size of the lab's log before
+
+    @property
+    def tag(self) -> str:
+        """What nothing else in the lab is called."""
+        return f"case-{self.number}"
+
+    def records(self, now: datetime) -> list[Record]:
+        """What the source delivers, again in each life."""
+        values = [self.body(index, alert) for index, alert in enumerate(self.scenario.alerts)]
+        return [self.record(offset, value, now) for offset, value in enumerate([*values, *self.scenario.raw])]
+
+    def record(self, offset: int, value: bytes, now: datetime) -> Record:
+        """A record of the source."""
+        return Record(source="test", topic="t", offset=offset, value=value, mapping="generic", received_at=now)
+
+    def body(self, index: int, fields: Mapping[str, Any]) -> bytes:
+        """An alert as it is sent."""
+        name = f"{self.tag}-{index}"
+        rule = next(iter(self.scenario.playbooks), "none")
+        address = f"10.{self.number // 250}.{self.number % 250}.{index % 250 + 1}"
+        body = {"id": name, "rule": rule, "title": name, "severity": "high", "host": name, "address": address}
+        return json.dumps({**body, **fields}).encode()
+
+    def sent(self) -> list[dict[str, Any]]:
+        """What reached the lab since this case began, by its own log."""
+        with self.lab_log.open("rb") as log:
+            log.seek(self.lab_from)
+            return [json.loads(line) for line in log.read().split(b"\n")[:-1]]
+
+
+class OneId:
+    """A source of names that gives all alerts the same."""
+
+    def __init__(self, name: str) -> None:
+        self._inner = UlidSource()
+        self._name = name
+
+    def new(self, kind: str) -> str:
+        """See `Ids`."""
+        return self._name if kind == "alert" else self._inner.new(kind)
+
+
+class FaultyStore:
+    """A store at which a run meets what nobody thought of."""
+
+    def __init__(self, inner: Any, fault: str) -> None:
+        self._inner = inner
+        self._fault = fault
+
+    def __getattr__(self, name: str) -> Any:
+        return getattr(self._inner, name)
+
+    async def alert_documents(self, alert_ids: Collection[str]) -> Any:
+        if self._fault == "bug":
+            raise ZeroDivisionError("a bug")
+        return await self._inner.alert_documents(alert_ids)
+
+    async def commit(self, facts: Sequence[Fact]) -> list[StoreError | None]:
+        intents = [write for fact in facts for write in fact.writes if isinstance(write, InsertAttempt)]
+        if self._fault == "conflict" and any(intent.attempt.path == "second" for intent in intents):
+            return [StateConflictError("somebody else was first") for _ in facts]
+        found: list[StoreError | None] = await self._inner.commit(facts)
+        return found
+
+
+@dataclass
+class Life:
+    """A service at work in this process; `inner` is its store without the watch."""
+
+    case: Case
+    service: Service
+    inner: Store
+    clock: TestClock
+    running: Running
+    undecided: bool = False
+
+    @property
+    def store(self) -> Store:
+        """The store under watch."""
+        return self.service.store
+
+    async def run_of(self, playbook: str) -> Run:
+        """The one run of a playbook that an alert started."""
+        (run,) = [run for run in await self.inner.runs(playbook_id=playbook) if run.kind is RunKind.ALERT]
+        return run
+
+    async def step(self, run: Run, path: str) -> StepRecord | None:
+        """How a step stands."""
+        return (await self.inner.steps(run.id)).get(path)
+
+    async def pending(self) -> list[Approval]:
+        """What waits for people."""
+        return await self.inner.approvals(state=ApprovalState.PENDING)
+
+    async def told(self) -> set[str]:
+        """The types of all entries."""
+        return {row.type async for row in self.inner.entries()}
+
+    def control(self) -> Control:
+        """What a person may do."""
+        return self.service.control("alice")
+
+    async def vote(self, approval: Approval, person: str = "alice", decision: str = "grant", **more: Any) -> None:
+        """One person's word."""
+        desk = self.service.desk(self.running.worker.wake)
+        await desk.vote(approval.id, person=person, decision=decision, digest=approval.digest, method="cli", **more)
+
+    async def until_closed(self, approval: Approval) -> None:
+        """Until a granted request has been used or has ended."""
+        async with asyncio.timeout(30):  # no event tells
+            while (now := await self.inner.approval(approval.id)) and now.state is ApprovalState.GRANTED:  # noqa: ASYNC110
+                await asyncio.sleep(0.005)
+
+    def happened(self, request: ActionRequest) -> bool:
+        """Whether an action took effect, by the lab's own log."""
+        return any(line["applied"] for line in calls_of(request, self.case.sent()))
+
+    async def deliver(self, offset: int, **fields: Any) -> bool:
+        """One record more from the source; False where it came before."""
+        record = self.case.record(offset, self.case.body(offset, fields), self.clock.now())
+        if record.coordinates in {row.coordinates for row in await self.inner.alerts(limit=1000)}:
+            return False
+        await self.running.admit([record])
+        return True
+
+    async def restart(self) -> None:
+        """Stop the service in good order and start it again."""
+        await self.running.stop()
+        self.undecided = False
+        self.running = Running(self.service)
+        await self.running.start()
+
+    async def live(self) -> None:
+        """Start, do all there is to do, stop."""
+        await self.running.start()
+        if self.case.scenario.undecided and not await self.inner.runs():
+            self.undecided = True
+            await self.running.engine.close()
+        await self.running.admit(self.case.records(self.clock.now()))
+        act = self.case.scenario.act
+        for _ in range(_ROUNDS):
+            await settle(self)  # type: ignore[arg-type]  # has all that is asked of a house
+            if not (act is not None and await act(self)) and not await self._pass_time():
+                await self.running.stop()
+                return
+        raise AssertionError(f"{self.case.scenario.name} does not come to its end")
+
+    async def _pass_time(self) -> bool:
+        """On to the next instant that anybody waits for, if there is one."""
+        waiting = await self.inner.runs(state=RunState.WAITING, limit=1000)
+        moments = [run.wake_at for run in waiting if run.wake_at is not None and not run.paused]
+        moments += [approval.decide_by for approval in await self.pending()]
+        if not moments:
+            return False
+        self.clock.offset += max(min(moments) - self.clock.now(), timedelta()) + timedelta(milliseconds=1)
+        return True
+
+
+def live(case: Case, watch: Watch) -> None:
+    """The whole life of a process; what was found at its end, or what went wrong, is left on the slate."""
+    try:
+        watch.end(asyncio.run(_live(case, watch)))
+    except BaseException:
+        watch.fail(traceback.format_exc())
+        raise
+
+
+async def _live(case: Case, watch: Watch) -> Found:
+    if case.schema is not None:
+        await _make_schema(case)
+    service = _service(case, watch)
+    inner = service.store.inner  # type: ignore[attr-defined]  # both that we put around it lead to it
+    await inner.open()
+    life = Life(case, service, inner, case.parts.clock, Running(service))
+    await life.live()
+    origin = service.loaded.settings.journal.origin
+    report = await verify_store(inner, verifier=service.signer().verifier, origin=origin)
+    assert report.ok, report
+    for traffic in await inner.traffic(life.clock.now()):
+        assert (traffic.under_way, traffic.queued) == (0, 0), f"somebody waits for a turn for ever: {traffic}"
+    try:
+        return await found(inner, case.records(life.clock.now()), case.sent(), case.tag)
+    finally:
+        service.held.close()
+        await service.registry.close()
+        await inner.close()
+
+
+def _service(case: Case, watch: Watch) -> Service:
+    """What `assemble` makes, of parts that are made already, on a store under watch."""
+    parts, loaded = case.parts, load_settings(case.config, case.environ)
+    ids: Ids = OneId(f"alert-{case.tag}") if case.scenario.same_ids else UlidSource()
+    store: Any = WatchedStore(store_of(loaded), watch)
+    fault = case.scenario.store_fault
+    return Service(
+        loaded=loaded,
+        clock=parts.clock,
+        ids=ids,
+        store=FaultyStore(store, fault) if fault else store,
+        registry=parts.registry,
+        library=parts.library,
+        mappings=parts.mappings,
+        bundle=parts.bundle,
+        people=People([Person(name=person.name, groups=person.groups) for person in loaded.settings.people]),
+        scribe=Scribe(clock=parts.clock, ids=ids),
+        held=contextlib.ExitStack(),
+    )
+
+
+async def _make_schema(case: Case) -> None:
+    db = await asyncpg.connect(case.environ["DATABASE"].partition("?")[0])
+    await db.execute(f"CREATE SCHEMA IF NOT EXISTS {case.schema}")
+    await db.close()

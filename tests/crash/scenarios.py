@@ -1,0 +1,471 @@
+"""Scenarios that together pass every write point of soar."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from datetime import timedelta
+from typing import Any
+
+from soar.engine.control import HALT
+from soar.engine.suppressing import Suppressor
+from soar.model.action import AttemptState
+from soar.model.playbook import Trigger
+from soar.model.run import RunState
+
+from .life import Life, Scenario
+
+LIMITED = {"limited": {"use": "lab_chat", "limits": {"concurrency": 1}}}
+"""An instance beside those of the home."""
+
+POLICY = """
+package soar.main
+
+default effect := "allow"
+
+effect := "deny" if input.playbook.id == "refused"
+
+effect := "require_approval" if {
+    input.playbook.id in {"main", "people"}
+    input.action.risk == "contain"
+}
+
+default obligations := []
+
+obligations := [{"type": "approval", "groups": [{"group": "soc-lead"}], "ttl": "10m", "execution_ttl": ttl}] if {
+    effect == "require_approval"
+    not more
+}
+
+obligations := [{"type": "approval", "groups": [{"group": "soc-lead"}, {"group": "ir-manager"}]}] if {
+    effect == "require_approval"
+    more
+}
+
+# What people were asked for is no longer enough when it comes to sending.
+more if {
+    input.action.id == "again"
+    input.phase == "execute"
+}
+
+default ttl := "1h"
+
+ttl := "1m" if input.action.id == "void"
+
+decision := {
+    "schema": "soar.decision/v1",
+    "effect": effect,
+    "reasons": [],
+    "warnings": [],
+    "obligations": obligations,
+    "controls_evaluated": ["test"],
+}
+"""
+
+
+def ticket(name: str, **more: str) -> str:
+    """A keyed step."""
+    extra = "".join(f", {key}: {value}" for key, value in more.items())
+    given = "" if " " in name else f"id: {name}, "
+    return f'{{{given}use: ticket.create, with: {{title: "${{{{ alert.title }}}} {name}"}}{extra}}}'
+
+
+def cut(name: str, **more: str) -> str:
+    """A step that may be repeated, and that people are asked about."""
+    extra = "".join(f", {key}: {value}" for key, value in more.items())
+    return f'{{id: {name}, use: host.isolate, with: {{host: "${{{{ alert.raw.host }}}}-{name}"}}{extra}}}'
+
+
+def paged(name: str) -> str:
+    """A keyed step at an instance that takes one call at a time, see `LIMITED`."""
+    return (
+        f'{{id: {name}, use: limited.trigger_page, with: {{summary: "${{{{ alert.title }}}} {name}", severity: high}}}}'
+    )
+
+
+def steps(*each: str, rest: str = "") -> str:
+    """The text of a playbook."""
+    return "steps:\n" + "".join(f"  - {step}\n" for step in each) + rest
+
+
+BLOCK = '{id: block, use: ip.block, with: {ip: "${{ alert.raw.address }}"}}'
+SAY = '{id: say, use: notify.send, with: {channel: soc, text: "${{ alert.title }} say"}}'
+PAGE = '{id: page, use: page.trigger, with: {summary: "${{ alert.title }} page", severity: high}}'
+LEADS = "groups: [{group: soc-lead}]"
+TIMED = "{id: it, timeout: 1h, on_error: continue, if: alert.title, "
+NEVER = "wait: {until: alert.raw.when}"  # fails: alerts say `when: nonsense`
+
+MAIN = f"""
+vars: {{seen: 0}}
+steps:
+  - {ticket("ticket")}
+  - parallel:
+      - {cut("isolate", undo="{use: host.release, after: 7d}")}
+      - {SAY}
+      - {BLOCK}
+  - {{set: {{seen: 1}}}}
+  - wait: 1m
+  - {{id: page, use: page.trigger, with: {{summary: "${{{{ alert.title }}}} page", severity: high}}, if: vars.seen == `1`}}
+"""  # noqa: E501 - one step a line
+
+
+async def _grant(life: Life) -> bool:
+    for approval in await life.pending():
+        await life.vote(approval)
+        return True
+    return False
+
+
+async def _people(life: Life) -> bool:
+    """Deny one, say nothing to one, agree twice to one, and once to one that then comes too late."""
+    for approval in await life.pending():
+        if approval.path == "denied":
+            await life.vote(approval, decision="deny")
+        elif approval.path == "again":
+            voted = {vote.approver for vote in approval.votes}
+            groups = {quorum.group for quorum in approval.requirement.groups}
+            both = "ir-manager" in groups and "alice" in voted
+            await life.vote(approval, "bob" if both else "alice")
+        elif approval.path == "void":
+            await life.vote(approval)
+            life.clock.offset += timedelta(minutes=2)  # before the worker comes to send it, and finds it too late
+            await life.until_closed(approval)  # the timekeeper would find it too, a little later
+        else:
+            continue
+        return True
+    return False
+
+
+async def _halted(life: Life) -> bool:
+    told, run = await life.told(), await life.run_of("halted")
+    if "halt.set" not in told:
+        await life.control().halt(reason="a test")
+        return True
+    step = await life.step(run, "ticket")
+    if await life.inner.control(HALT) is not None and step is not None and step.data.get("phase") == "halted":
+        await life.control().resume(reason="a test")
+        return True
+    return False
+
+
+async def _undecided(life: Life) -> bool:
+    if life.undecided:
+        await life.restart()
+        return True
+    return False
+
+
+async def _reviewed(life: Life) -> bool:
+    """A person looks at the lab and says what became of it; what did not happen is done again."""
+    for name in ("said", "gone"):
+        run = await life.run_of(name)
+        if run.state is RunState.NEEDS_REVIEW:
+            (last,) = (await life.inner.attempts(run.id))[-1:]
+            unknown = [a for a in await life.inner.attempts(run.id) if a.state is AttemptState.UNKNOWN]
+            happened = any(life.happened(attempt.request) for attempt in unknown)
+            await life.control().resolve(run.id, happened=happened, reason=f"looked after {last.path}")
+            return True
+        if run.state is RunState.FAILED:
+            await life.control().retry(run.id, reason="it did not happen")
+            return True
+    return False
+
+
+async def _asked(life: Life) -> bool:
+    for approval in await life.pending():
+        if approval.path == "first":
+            await life.vote(approval, answer="yes")
+            return True
+    return False
+
+
+async def _alerted(life: Life) -> bool:
+    run = await life.run_of("alerted")
+    if run.state is RunState.WAITING:
+        return await life.deliver(100, rule="other", host=f"{life.case.tag}-0")
+    return False
+
+
+async def _steered(life: Life) -> bool:  # noqa: PLR0911 - one person after the other
+    control = life.control()
+    run = await life.run_of("cancelled")
+    if run.state is RunState.WAITING and not run.cancel_requested:
+        await control.cancel(run.id, reason="a test")
+        return True
+    run = await life.run_of("skipped")
+    if run.state is RunState.WAITING:
+        await control.skip(run.id, "hold", reason="a test")
+        return True
+    run = await life.run_of("held")
+    if run.paused:
+        await control.release(run.id, reason="a test")
+        return True
+    if run.state is RunState.WAITING and "run.paused" not in await life.told():
+        await control.pause(run.id, reason="a test")
+        return True
+    run = await life.run_of("redone")
+    if run.state is RunState.FAILED:
+        await control.retry(run.id, reason="a test", start="page")
+        return True
+    run = await life.run_of("taken")
+    if run.state is RunState.SUCCEEDED and not await life.inner.runs(parent=(run.id, "isolate")):
+        await control.undo(run.id)
+        return True
+    return False
+
+
+async def _escalated(life: Life) -> bool:
+    for approval in await life.pending():
+        if "approval.escalated" in await life.told():
+            await life.vote(approval, "bob")
+            return True
+    return False
+
+
+async def _held(life: Life) -> bool:
+    """Nobody looks at the lab before the step that waits for it is out of time."""
+    run = next(iter(await life.inner.runs(playbook_id="doubtful")), None)
+    if run is None or run.state is not RunState.NEEDS_REVIEW or not run.paused:
+        return False
+    (last,) = (await life.inner.attempts(run.id))[-1:]
+    await life.control().resolve(run.id, happened=life.happened(last.request), reason="looked")
+    return True
+
+
+async def _quieted(life: Life) -> bool:
+    """Hold alerts back, let one come, end it."""
+    told, now = await life.told(), life.clock.now()
+    suppressor = Suppressor(store=life.store, scribe=life.service.scribe, person="alice")
+    if "suppression.added" not in told:
+        trigger = Trigger.model_validate({"match": {"rule.name": {"any_of": ["quieted"]}}})
+        await suppressor.add(trigger, playbooks=(), since=now, until=now + timedelta(hours=1), reason="a test")
+        return True
+    if await life.deliver(100, rule="quieted"):
+        return True
+    if "suppression.ended" not in told:
+        (one,) = await life.inner.suppressions()
+        await suppressor.end(one.id, reason="a test")
+        return True
+    return False
+
+
+def _rules(*names: str, **fields: Any) -> list[Mapping[str, Any]]:
+    return [{"rule": name, **fields} for name in names]
+
+
+SCENARIOS = (
+    Scenario(name="main", playbooks={"main": MAIN}, act=_grant),
+    Scenario(
+        name="people",
+        playbooks={"people": steps(*(cut(name, on_error="continue") for name in ("denied", "late", "again", "void")))},
+        act=_people,
+    ),
+    Scenario(name="halted", playbooks={"halted": steps("wait: 1m", ticket("ticket"))}, act=_halted),
+    Scenario(name="undecided", playbooks={"undecided": steps(ticket("ticket"))}, act=_undecided, undecided=True),
+    Scenario(
+        name="tries",
+        playbooks={"limited": steps(ticket("ticket")), "broken": steps(PAGE)},
+        alerts=_rules("limited", "broken"),
+        faults={
+            "desk/tickets": {"mode": "rate_limited", "times": 1},
+            "chat/pages": {"mode": "error", "status": 400},
+        },
+    ),
+    Scenario(
+        name="unanswered",
+        playbooks={"unanswered": steps(ticket("ticket", retry="{attempts: 2}"))},
+        faults={"desk/tickets": {"mode": "drop_after"}},
+    ),
+    Scenario(
+        name="lost",
+        playbooks={"lost": steps(SAY), "looked": steps(BLOCK)},
+        alerts=_rules("lost", "looked"),
+        faults={
+            "chat/messages": {"mode": "drop_after", "times": 1},
+            "firewall/rules": {"mode": "drop_after", "method": "POST", "times": 1},
+        },
+    ),
+    Scenario(
+        name="reviewed",
+        playbooks={"said": steps(SAY), "gone": steps(BLOCK)},
+        alerts=_rules("said", "gone"),
+        faults={
+            "chat/messages": {"mode": "drop_after", "times": 1},
+            "firewall/rules": {"mode": "drop_before", "method": "POST", "times": 1},
+        },
+        act=_reviewed,
+    ),
+    Scenario(
+        name="verified",
+        playbooks={
+            "verified": steps(cut("a", verify="{use: host.status, until: result.isolated}")),
+            "unverified": steps(cut("b", verify="{use: host.status, until: result.never, within: 1m, every: 40s}")),
+        },
+        alerts=_rules("verified", "unverified"),
+    ),
+    Scenario(
+        name="waits",
+        playbooks={
+            "alerted": steps(
+                '{id: w, wait: {for_alert: {match: {"entities.hosts[].name": "${{ alert.raw.host }}"}}}, timeout: 9h}'
+            ),
+            "unalerted": steps("{id: w, wait: {for_alert: {match: {rule.name: nothing}}}, timeout: 1h}"),
+            "nowhere": steps('{wait: {for_alert: {match: {title: "${{ alert.raw.none }}"}}}, timeout: 1h}'),
+            "no-time": steps(f"{{{NEVER}}}"),
+        },
+        alerts=_rules("alerted", "unalerted", "nowhere", "no-time", when="nonsense"),
+        act=_alerted,
+    ),
+    Scenario(
+        name="asked",
+        playbooks={
+            "asked": steps(
+                f"{{id: first, ask: Really?, {LEADS}}}",
+                f"{{id: second, ask: Really?, {LEADS}, expires: 1h, on_error: continue}}",
+                ticket("ticket"),
+            )
+        },
+        act=_asked,
+    ),
+    Scenario(
+        name="blocks",
+        playbooks={
+            "blocks": steps(
+                f'{{if: "`true`", then: [{ticket("chosen")}]}}',
+                f"{{foreach: alert.raw.some, do: [{ticket('round ${{ item.value }}')}]}}",
+                f"{{id: bad, {NEVER}, on_error: [{ticket('mended')}]}}",
+                f"{{{NEVER}}}",
+                rest=f"on_error:\n  - {ticket('told')}\n",
+            )
+        },
+        alerts=[{"some": [1, 2], "when": "nonsense"}],
+    ),
+    Scenario(
+        name="calls",
+        playbooks={
+            "calls": steps(
+                "{id: good, call: good}",
+                "{id: bad, call: bad, on_error: continue}",
+                "{id: slow, call: slow, timeout: 1h, on_error: continue}",
+                ticket("ticket"),
+            ),
+            "good": "+" + steps(ticket("inner")),
+            "bad": "+" + steps("{stop: failed}"),
+            "slow": "+" + steps("wait: 5h", ticket("never")),
+        },
+    ),
+    Scenario(
+        name="deep",
+        playbooks={
+            "deep": steps("{id: sub, call: deep-1}"),
+            **{f"deep-{n}": "+" + steps(f"{{id: sub, call: deep-{n + 1}}}") for n in range(1, 6)},
+            "deep-6": "+" + steps(ticket("ticket")),
+        },
+    ),
+    Scenario(
+        name="vanished",
+        playbooks={"vanished": steps("{id: sub, call: leaves}"), "leaves": "+" + steps(ticket("ticket"))},
+        vanishes="leaves",
+    ),
+    Scenario(
+        name="steered",
+        playbooks={
+            "cancelled": steps("{id: hold, wait: 30d}", ticket("never")),
+            "skipped": steps("{id: hold, wait: 30d}", ticket("ticket")),
+            "held": steps("{id: sub, call: inner-held}", ticket("ticket")),
+            "inner-held": "+" + steps("wait: 1h", ticket("inner")),
+            "redone": steps(ticket("ticket"), PAGE),
+            "taken": steps(cut("isolate")),
+        },
+        alerts=_rules("cancelled", "skipped", "held", "redone", "taken"),
+        faults={"chat/pages": {"mode": "error", "status": 400, "times": 1}},
+        act=_steered,
+    ),
+    Scenario(
+        name="nothing-sent",
+        playbooks={
+            "shadow": "mode: shadow\n" + steps(ticket("ticket")),
+            "refused": steps(ticket("ticket")),
+            "unfit": steps('{use: ticket.create, with: {title: "${{ alert.raw.some }}"}}'),
+            "no-way-back": steps(cut("a", undo='{use: host.release, with: {host: "${{ length(alert.title.no) }}"}}')),
+        },
+        alerts=_rules("shadow", "refused", "unfit", "no-way-back", some=[1]),
+    ),
+    Scenario(
+        name="intake",
+        playbooks={
+            "collected": "dedupe: {key: [rule.name], within: 30m, mode: collect}\n" + steps("wait: 1m", ticket("a")),
+            "first": "dedupe: {key: [rule.name], within: 30m}\n" + steps(ticket("a")),
+        },
+        alerts=[*_rules("collected", "collected", "first", "first"), {"id": "one"}, {"id": "one"}, {"rule": "none"}],
+        raw=[b"", b"\xff\xfe", b"{"],
+    ),
+    Scenario(
+        name="one-name",
+        playbooks={"one-name": steps(ticket("ticket"))},
+        alerts=[{}, {"id": "another"}],
+        same_ids=True,
+    ),
+    Scenario(name="many", playbooks={}, alerts=[{}] * 260),
+    Scenario(
+        name="witnessed",
+        playbooks={},
+        alerts=[{}] * 260,
+        dies_first=("add_hashes",),
+        witnessed=True,
+    ),
+    Scenario(
+        name="died-looking",
+        playbooks={"dying-look": steps(BLOCK)},
+        dies_first=("MoveAttempt succeeded",),
+    ),
+    Scenario(
+        name="died-often",
+        playbooks={"dying-often": steps(ticket("ticket", retry="{attempts: 1}"))},
+        dies_first=("MoveAttempt succeeded",) * 4,
+    ),
+    Scenario(
+        name="died-reading",
+        playbooks={
+            "dying-read": steps(
+                '{use: ticket.find, with: {query: "${{ alert.title }}"}, retry: {attempts: 1}, on_error: continue}'
+            )
+        },
+        dies_first=("MoveAttempt succeeded",) * 4,
+    ),
+    Scenario(
+        name="escalated",
+        playbooks={
+            "escalated": steps(
+                cut("a", approval=f"{{{LEADS}, expires: 1h, escalate: {{after: 15m, to: ir-manager}}}}"),
+            )
+        },
+        act=_escalated,
+    ),
+    Scenario(
+        name="out-of-time",
+        playbooks={
+            "timed": steps(TIMED + f"then: [{ticket('first')}, {{wait: 5h}}, {ticket('never')}]}}", ticket("after")),
+            "calling": steps(TIMED + "then: [{id: sub, call: doubtful}]}", ticket("after")),
+            "doubtful": "+" + steps(SAY),
+        },
+        alerts=_rules("timed", "calling"),
+        faults={"chat/messages": {"mode": "drop_after", "times": 1}},
+        act=_held,
+    ),
+    Scenario(
+        name="died-in-time",
+        playbooks={"dying-in-time": steps(TIMED.replace("1h", "20s") + f"then: [{SAY}]}}", ticket("after"))},
+        dies_first=("MoveAttempt succeeded",),
+    ),
+    Scenario(
+        name="queued",
+        playbooks={"queued": steps(f"{{parallel: [{paged('a')}, {paged('b')}]}}")},
+    ),
+    Scenario(name="quieted", playbooks={"quieted": steps(ticket("ticket"))}, alerts=(), act=_quieted),
+    Scenario(name="bug", playbooks={"buggy": steps(ticket("ticket"))}, store_fault="bug"),
+    Scenario(
+        name="conflict",
+        playbooks={"conflicting": steps(ticket("first"), ticket("second"))},
+        store_fault="conflict",
+    ),
+)
