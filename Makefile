@@ -27,8 +27,8 @@ simulate: .venv/dev ## run seeds of the simulation; ARGS="42" prints what happen
 mutants: .venv/dev ## plant each known bug in a copy and see that the tests find it; ARGS="approval" picks
 	@trap 'scripts/stack down' EXIT; .venv/bin/python scripts/mutants $(ARGS)
 
-chaos: .venv/dev ## kill, stop, fill and jump for 20 minutes, then count; ARGS="kills --seed 7" picks and repeats
-	@trap 'scripts/stack down' EXIT; .venv/bin/python -m tests.chaos $(ARGS)
+chaos: .venv/dev ## die at every write, kill, stop, fill and jump, then count; ARGS="kills-sqlite --seed 7" picks and repeats
+	@trap 'scripts/stack down' EXIT; $(if $(ARGS),,SOAR_CHAOS=1 .venv/bin/pytest tests/crash -s &&) .venv/bin/python -m tests.chaos $(ARGS)
 
 check: .venv/dev ## formatting, lint, types, layers, shape
 	@scripts/check

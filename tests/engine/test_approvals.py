@@ -36,7 +36,7 @@ async def test_a_grant_is_used_once_in_the_fact_that_records_the_intent(house: H
     kinds = [e["type"] for e in await house.told(run)]
     assert kinds == [
         "run.created", "policy.decided", "approval.requested", "step.waiting", "approval.voted", "approval.closed",
-        "policy.decided", "approval.consumed", "action.intent", "action.outcome", "step.finished", "run.finished",
+        "policy.decided", "approval.consumed", "action.intent", "action.outcome", "run.finished",
     ]  # fmt: skip
     again = await house.go(host="ws-18")
     assert again.state is RunState.WAITING

@@ -161,7 +161,7 @@ class Moved:
 
 async def test_an_answer_of_another_revision_is_a_denial(engine: EmbeddedEngine, ask: Ask, ids: CountingIds) -> None:
     message = refused(
-        await Gate(Moved(engine), mandatory_controls=(), ids=ids).decide(ask("ticket.create")), "revision"
+        await Gate(Moved(engine), mandatory_controls=(), ids=ids).decide(ask("ticket.create").document()), "revision"
     )
     assert "another" in message
     assert engine.revision in message

@@ -41,7 +41,7 @@ async def test_another_revision_is_found_at_start_and_denied_later(opa_url: str,
     engine = OpaEngine(opa_url, revision="f" * 64)
     with pytest.raises(PolicyError, match=f"serves revision {starters.revision}, not ffff"):
         await engine.check()
-    decision = await Gate(engine, mandatory_controls=(), ids=CountingIds()).decide(ask("ticket.create"))
+    decision = await Gate(engine, mandatory_controls=(), ids=CountingIds()).decide(ask("ticket.create").document())
     assert [reason.code for reason in decision.reasons] == ["gate.revision"]
     await engine.close()
 
@@ -115,7 +115,7 @@ async def test_a_server_that_cannot_answer_gives_no_answer(ask: Ask, reply: Repl
     async with replying(reply) as url:
         engine = OpaEngine(url, revision="r", timeout_seconds=0.2)
         with pytest.raises(PolicyUnavailableError) as caught:
-            await Gate(engine, mandatory_controls=(), ids=CountingIds()).decide(ask("ticket.create"))
+            await Gate(engine, mandatory_controls=(), ids=CountingIds()).decide(ask("ticket.create").document())
         await engine.close()
     assert says in str(caught.value)
 
@@ -133,7 +133,7 @@ async def test_an_input_that_opa_refuses_is_a_fault(ask: Ask) -> None:
     """Asking again would fail again, so it does not park."""
     async with replying(http(400, b"{}")) as url:
         engine = OpaEngine(url, revision="r")
-        decision = await Gate(engine, mandatory_controls=(), ids=CountingIds()).decide(ask("ticket.create"))
+        decision = await Gate(engine, mandatory_controls=(), ids=CountingIds()).decide(ask("ticket.create").document())
         await engine.close()
     assert [reason.code for reason in decision.reasons] == ["gate.fault"]
 
@@ -151,7 +151,7 @@ async def test_an_input_that_opa_refuses_is_a_fault(ask: Ask) -> None:
 async def test_only_the_pinned_revision_alone_counts(ask: Ask, provenance: dict[str, object], code: str) -> None:
     async with replying(http(200, json.dumps({"provenance": provenance}).encode())) as url:
         engine = OpaEngine(url, revision="r")
-        decision = await Gate(engine, mandatory_controls=(), ids=CountingIds()).decide(ask("ticket.create"))
+        decision = await Gate(engine, mandatory_controls=(), ids=CountingIds()).decide(ask("ticket.create").document())
         await engine.close()
     assert [reason.code for reason in decision.reasons] == [code]
 
