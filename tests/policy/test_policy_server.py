@@ -31,7 +31,8 @@ async def test_a_real_opa_decides_under_the_pinned_revision(opa_url: str, starte
     engine = OpaEngine(opa_url, revision=starters.revision)
     assert await engine.check() >= "1.21.3"
     gate = Gate(engine, mandatory_controls=starters.mandatory_controls, ids=CountingIds())
-    allowed, denied = await gate.decide_many([ask("host.isolate", "host:ws-1"), ask("host.isolate", "host:dc-01")])
+    asked = [ask("host.isolate", f"host:{name}").document() for name in ("ws-1", "dc-01")]
+    allowed, denied = await gate.decide_many(asked)
     assert (allowed.effect, denied.effect) == ("allow", "deny")
     assert (denied.engine, denied.revision) == ("opa", starters.revision)
     await engine.close()

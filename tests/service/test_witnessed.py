@@ -20,7 +20,7 @@ from soar.demo.home import make_home
 from soar.demo.samples import samples
 from soar.journal.cosignature import CosignatureVerifier
 from soar.journal.note import Verifier
-from soar.journal.trust import TrustPolicy
+from soar.journal.trust import TrustPolicy, claimed
 from soar.model.clock import SystemClock
 from soar.model.entry import EntryType
 from soar.service import assemble, read_key
@@ -111,7 +111,8 @@ def test_what_nobody_else_has_seen_yet_is_counted(home: Path, witness: Cosignatu
             told = tuple(service.scribe.entry(EntryType.HALT_SET, "halt") for _ in range(entries))
             assert await service.store.commit([Fact(entries=told)]) == [None]
             now = service.clock.now()
-            signed = await signing(service.store, now=now, disowned=False, loaded=loaded)
+            anchored = [claimed((home.parent / "anchor").read_text()).size]
+            signed = await signing(service.store, now=now, disowned=False, loaded=loaded, anchored=anchored)
             return signed, (await service.store.tree())[0]
 
     def status() -> tuple[int, int, int]:
