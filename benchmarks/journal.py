@@ -20,6 +20,7 @@ import sys
 import tempfile
 import time
 import uuid
+from dataclasses import replace
 from datetime import UTC, datetime
 from pathlib import Path
 
@@ -169,7 +170,7 @@ async def recorded(store, count):
 
     async def call(first):
         for number in range(first, count, CALLERS):
-            loose = entry(number).model_copy(update={"id": f"bench-{uuid.uuid4()}", "run_id": None})
+            loose = replace(entry(number), id=f"bench-{uuid.uuid4()}", run_id=None)
             await recorder.record(Fact(entries=(loose,)))
 
     started = time.perf_counter()

@@ -6,6 +6,7 @@ import io
 import secrets
 import sqlite3
 from collections.abc import Sequence
+from typing import Any
 
 from soar.errors import JournalError, StoreError
 from soar.journal.leaf import seal
@@ -26,11 +27,15 @@ _RANDOM_BYTES = 8192
 class Appender:
     """Appends entries within one transaction: tree and chains are read at its begin and written back at its end.
 
-    Nothing is remembered from one transaction to the next: another process may have appended since.
+    Nothing is remembered from one transaction to the next: another process may have appended since. `at_once` inserts
+    each fact's entries with the fact; else all are inserted at the end, which is cheaper, and fails there.
     """
 
-    def __init__(self, db: sqlite3.Connection) -> None:
+    def __init__(self, db: sqlite3.Connection, *, at_once: bool = True) -> None:
         self._db = db
+        self._at_once = at_once
+        self._rows: list[tuple[Any, ...]] = []
+        self._payloads: list[tuple[Any, ...]] = []
         self._frontier = Frontier.from_bytes(read_tree(db)[1])
         self._chains: dict[str, tuple[int, str]] = {}
         self._hashes: list[bytes] = []
@@ -53,15 +58,23 @@ class Appender:
             if sealed.payload is not None:
                 payloads.append((entry.id, sealed.salt, sealed.payload))
             hashes.append(sealed.leaf_hash)
-        self._db.executemany("INSERT INTO entries VALUES (?, ?, ?, ?, ?, ?, ?)", rows)
-        self._db.executemany("INSERT INTO payloads VALUES (?, ?, ?)", payloads)
+        self._rows += rows
+        self._payloads += payloads
+        if self._at_once:
+            self._insert()
         self._chains |= chains
         self._hashes += hashes
 
+    def _insert(self) -> None:
+        rows, payloads, self._rows, self._payloads = self._rows, self._payloads, [], []
+        self._db.executemany("INSERT INTO entries VALUES (?, ?, ?, ?, ?, ?, ?)", rows)
+        self._db.executemany("INSERT INTO payloads VALUES (?, ?, ?)", payloads)
+
     def finish(self) -> None:
-        """Write the tree and the chains back."""
+        """Write what is left, the tree and the chains."""
         if not self._hashes:
             return
+        self._insert()
         chains = [(*chain, run_id) for run_id, chain in self._chains.items()]
         self._db.executemany("UPDATE runs SET entry_seq = ?, entry_hash = ? WHERE id = ?", chains)
         frontier = self._frontier.extend(self._hashes)
