@@ -28,7 +28,6 @@ from pathlib import Path
 from durable import Database, Workers
 from durable_soar import CONFIG, home
 
-from soar.engine.admission import content_digest
 from soar.engine.awaited import key_of
 from soar.model.alert import Alert, Outcome, Record
 from soar.model.approval import Approval
@@ -148,7 +147,7 @@ class Bench:
             outcome=Outcome.MATCHED,
             matches=(match,),
             coordinates=coordinates,
-            content=content_digest(alert.raw),
+            content=alert.id,
             entry_id=admitted.id,
         )
         told = InsertRecord(coordinates=coordinates, at=run.created_at)
