@@ -67,6 +67,16 @@ faults contains {"path": ["assets", section, title, "type"], "msg": "must be hos
 	not list.type in {"any", "host", "user"}
 }
 
+faults contains {"path": ["assets", "fleet", type], "msg": "must be a whole number, 1 or more"} if {
+	some type, size in assets.fleet
+	not sound_size(size)
+}
+
+sound_size(size) if {
+	whole_number(size)
+	size > 0
+}
+
 optional := {"protected": set(), "tiers": {"tags"}}
 
 has(list, part) if part in object.keys(list)

@@ -19,6 +19,7 @@ A message names the thing, the value, the place and the remedy; it is shown to p
 # │   ├── RunCancelledError   a person asked for the run's end; nothing more may be sent
 # │   ├── RunPausedError      a person holds the run; nothing is sent until it is resumed
 # │   ├── BusyError           no turn is free at the connector instance; the run waits for its own
+# │   ├── RecountError        more was done meanwhile than the decision knew of; it is decided again
 # │   ├── LeaseLostError      another worker owns the run now; stop, write nothing
 # │   └── StoreUnavailableError   nothing was written
 # ├── PolicyUnavailableError  no decision could be had; the run parks and asks again
@@ -153,6 +154,12 @@ class BusyError(StoreError):
     """No turn is free at a connector instance: its limits are reached, others wait before, or it asked us to wait."""
 
     code = "busy"
+
+
+class RecountError(StoreError):
+    """More was done meanwhile, in another run, than the decision knew of: nothing was written, decide again."""
+
+    code = "recount"
 
 
 class LeaseLostError(StoreError):

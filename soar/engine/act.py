@@ -5,7 +5,7 @@ from __future__ import annotations
 import asyncio
 import contextlib
 import re
-from collections.abc import Callable
+from collections.abc import Callable, Mapping
 from dataclasses import dataclass
 from datetime import timedelta
 
@@ -19,13 +19,13 @@ from soar.engine.control import HALT
 from soar.engine.doubt import LOOKS, settle, undetermined
 from soar.engine.escalation import wait_for_people
 from soar.engine.leases import LeaseTimes
-from soar.engine.question import Questions
+from soar.engine.question import Question, Questions
 from soar.engine.request import Connectors, build_request, request_for
 from soar.engine.send import HALT_PAUSE, Allowed, Sender, complete
 from soar.engine.steps import HAPPENED, end, fresh, hold, until, until_of, wait, waiting
 from soar.engine.turns import hold_place
 from soar.engine.undo import plan_undo
-from soar.errors import ExpressionError, InputError, PolicyUnavailableError
+from soar.errors import ExpressionError, InputError, PolicyUnavailableError, RecountError
 from soar.expr.compile import compile_expression, truthy
 from soar.model.action import ActionRequest, Attempt, Effect, Risk
 from soar.model.approval import Approval, ApprovalState, Requirement, Vote
@@ -40,6 +40,8 @@ from soar.store.port import InsertApproval, Store, Write
 log = structlog.get_logger(__name__)
 
 POLICY_PAUSE = timedelta(seconds=5)
+_DECISIONS = 20  # in a row, while others come between
+_RECOUNT_PAUSE = timedelta(seconds=1)
 _OVER = frozenset({ApprovalState.DENIED, ApprovalState.EXPIRED, ApprovalState.CANCELLED})
 
 
@@ -76,18 +78,19 @@ class Actor:
         people: People,
         environment: Environment,
         times: LeaseTimes,
+        fleet: Callable[[], Mapping[str, float]] = dict,
         turned: Callable[[], None] = lambda: None,
     ) -> None:
         self._store = store
         self._gate = gate
         self._connectors = connectors
         self._people = people
-        self._questions = Questions(store=store, environment=environment)
+        self._questions = Questions(store=store, environment=environment, fleet=fleet)
         self._sender = Sender(connectors=connectors, times=times, turned=turned)
         self._catalogue = connectors.catalogue()
-        # Between a decision that counts what was done lately and the intent that is counted, no other may come:
-        # else fifty runs at once would all find room below a limit of five.
-        self._one_at_a_time = asyncio.Lock()
+        # Actions that count are decided one after the other, or most of what this worker decides would be overtaken
+        # by itself. That limits hold is not this lock's doing: the store refuses an intent that was overtaken.
+        self._in_turn = asyncio.Lock()
 
     async def perform(self, context: RunContext, step: ActionStep, *, path: str, scope: Scope) -> StepRecord:
         """Carry one step as far as it goes now and return its final record.
@@ -140,8 +143,8 @@ class Actor:
         await hold_place(context, self._store, record)
         votes = approvals.current_votes(approval.votes, self._people) if approval else ()
         asked = _Asked(doing=doing, request=request, record=record, approval=approval, votes=votes)
-        async with contextlib.nullcontext() if request.risk is Risk.NONE else self._one_at_a_time:
-            intended = await self._decide(context, asked)
+        async with contextlib.nullcontext() if request.risk is Risk.NONE else self._in_turn:
+            intended = await self._to_intent(context, asked)
         if isinstance(intended, StepRecord):
             return intended
         attempt, record = intended
@@ -150,10 +153,21 @@ class Actor:
             return done
         return await self._find_out(context, doing.step, record=record, attempt=attempt)
 
+    async def _to_intent(self, context: RunContext, asked: _Asked) -> StepRecord | tuple[Attempt, StepRecord]:
+        """Decide, and again each time that another worker's intent came between; somebody's always passes."""
+        for _ in range(_DECISIONS):
+            try:
+                return await self._decide(context, asked)
+            except RecountError as overtaken:
+                log.debug("action.overtaken", run=context.run.id, path=asked.request.path, why=str(overtaken))
+                why = str(overtaken)
+        raise await wait(context, asked.record, phase="recount", pause=_RECOUNT_PAUSE, why=why)
+
     async def _decide(self, context: RunContext, asked: _Asked) -> StepRecord | tuple[Attempt, StepRecord]:
         """From the question to the durable intent, or to the step's end where nothing may be sent."""
         step, request, record = asked.doing.step, asked.request, asked.record
-        decision, decided = await self._ask_policy(context, asked)
+        question, decision = await self._ask_policy(context, asked)
+        decided = _decided(context, request.path, question.document, decision)
         if decision.effect is Verdict.DENY:
             why = "; ".join(f"{reason.msg} [{reason.code}]" for reason in decision.reasons)
             return await end(context, record, StepState.DENIED, code="policy_denied", error=why, entries=(decided,))
@@ -170,20 +184,27 @@ class Actor:
             if isinstance(granted, StepRecord):
                 return granted
             approval = granted
-        allowed = Allowed(request=request, record=record, decided=decided, approval=approval, undo=undo)
+        allowed = Allowed(
+            request=request,
+            record=record,
+            decided=decided,
+            approval=approval,
+            undo=undo,
+            ceilings=question.ceilings,
+        )
         return await self._sender.intend(context, allowed)
 
-    async def _ask_policy(self, context: RunContext, asked: _Asked) -> tuple[Decision, Entry]:
+    async def _ask_policy(self, context: RunContext, asked: _Asked) -> tuple[Question, Decision]:
         """Decide now, with live counters and today's votes; raises Park while no decision can be had."""
-        use, path = asked.doing.step.use, asked.request.path
+        use = asked.doing.step.use
         capability = use if use in self._catalogue.capabilities else None
         question = await self._questions.about(context, asked.request, capability=capability, votes=asked.votes)
         try:
-            decision = await self._gate.decide(question)
+            decision = await self._gate.decide(question.document)
         except PolicyUnavailableError as failure:
             park = await wait(context, asked.record, phase="policy", pause=POLICY_PAUSE, why=str(failure))
             raise park from failure
-        return decision, _decided(context, path, question, decision)
+        return question, decision
 
     async def _approval_of(self, record: StepRecord) -> Approval | None:
         name = record.data.get("approval_id")

@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+from collections.abc import Callable, Mapping
+from dataclasses import dataclass
 from datetime import datetime, timedelta
 from typing import Any
 
@@ -22,17 +24,32 @@ from soar.policy.input import (
     RunFacts,
     TimeFacts,
 )
+from soar.store.ceilings import Ceiling, fleet_key
 from soar.store.port import Store
+
+_HOUR, _DAY = timedelta(hours=1), timedelta(days=1)
+
+
+@dataclass(frozen=True, slots=True)
+class Question:
+    """What policy is asked, and up to what counts its answer holds."""
+
+    document: dict[str, Any]
+    ceilings: tuple[Ceiling, ...] = ()
 
 
 class Questions:
     """Writes the documents of `soar.policy.input.PolicyInput`, one per action.
 
-    Put together from its parts, because most of them stay the same for a run, a playbook or a second.
+    Put together from its parts, because most of them stay the same for a run, a playbook or a second. `fleet` gives
+    how many there are of each type of target, where that is known.
     """
 
-    def __init__(self, *, store: Store, environment: Environment) -> None:
+    def __init__(
+        self, *, store: Store, environment: Environment, fleet: Callable[[], Mapping[str, float]] = dict
+    ) -> None:
         self._store = store
+        self._fleet = fleet
         self._environment = _json(environment)
         self._actor = _json(ActorFacts())
         self._harmless = _json(Counters())
@@ -40,7 +57,7 @@ class Questions:
 
     async def about(
         self, context: RunContext, request: ActionRequest, *, capability: str | None, votes: tuple[Vote, ...]
-    ) -> dict[str, Any]:
+    ) -> Question:
         """The question, with counters as they stand now."""
         run, playbook = context.run, context.program.playbook
         kept = context.kept_facts
@@ -48,7 +65,8 @@ class Questions:
             kept["alert"] = _json(AlertFacts.of(context.alert) if context.alert else AlertFacts())
             kept["playbook"] = _json(PlaybookFacts(id=playbook.id, sha256=playbook.digest, author=playbook.author))
         attempt = len(context.attempts.get(request.path, ())) + 1
-        return {
+        counters, ceilings = await self._counters(context, request)
+        document = {
             "schema": INPUT_SCHEMA,
             "phase": "execute" if votes else "plan",
             "mode": "shadow" if context.shadow else "enforce",
@@ -59,9 +77,10 @@ class Questions:
             "approvals": [_json(ApprovalFacts.of(vote)) for vote in votes],
             "time": self._now(context.now()),
             "environment": self._environment,
-            "counters": await self._counters(context, request),
+            "counters": counters,
             "halted": False,
         }
+        return Question(document, ceilings)
 
     def _now(self, now: datetime) -> dict[str, Any]:
         second = now.replace(microsecond=0)
@@ -69,26 +88,40 @@ class Questions:
             self._time = (second, _json(TimeFacts.of(second)))
         return self._time[1]
 
-    async def _counters(self, context: RunContext, request: ActionRequest) -> dict[str, Any]:
+    async def _counters(
+        self, context: RunContext, request: ActionRequest
+    ) -> tuple[dict[str, Any], tuple[Ceiling, ...]]:
         if request.risk is Risk.NONE:
-            return self._harmless  # only what can harm is counted and limited
+            return self._harmless, ()  # only what can harm is counted and limited
         keys = request.counts_against(context.run.playbook_id)
         connector, playbook, *targets = keys
+        sizes = {kind: size for kind, size in self._fleet().items() if kind in {each.type for each in request.targets}}
+        fleets = [fleet_key(kind) for kind in sizes]
         now = context.now()
         itself = (context.run.id, request.path)  # an earlier try of it is no other action
-        hour = await self._store.action_counts(keys, now - timedelta(hours=1), besides=itself)
-        day = await self._store.action_counts(keys, now - timedelta(days=1), besides=itself)
+        day = await self._store.action_counts([*keys, *fleets], now - _DAY, besides=itself)
+        hour = await self._store.action_counts(keys, now - _HOUR, besides=itself)
+        # Read after what the ceilings are made of: who comes between these reads is seen by the ceilings.
+        percent = {kind: await self._percent(request, kind, size, now - _DAY) for kind, size in sizes.items()}
 
         def count(key: str) -> Count:
-            return Count(hour=hour[key], day=day[key])
+            return Count(hour=min(hour[key], day[key]), day=day[key])
 
-        return _json(
-            Counters(
-                connector={request.connector: count(connector)},
-                playbook={context.run.playbook_id: count(playbook)},
-                target={target.removeprefix("target:"): count(target) for target in targets},
-            )
+        counters = Counters(
+            connector={request.connector: count(connector)},
+            playbook={context.run.playbook_id: count(playbook)},
+            target={target.removeprefix("target:"): count(target) for target in targets},
+            fleet_percent=percent,
         )
+        # Nothing leaves a window that began at a fixed instant, so where the day has not grown the hour has not.
+        ceilings = tuple(Ceiling(key=key, since=now - _DAY, most=most) for key, most in day.items())
+        return _json(counters), ceilings
+
+    async def _percent(self, request: ActionRequest, kind: str, size: float, since: datetime) -> float:
+        """How much of all targets of a type is affected before the last of this action's own."""
+        own = {target.id for target in request.targets if target.type == kind}
+        others = await self._store.targets_acted_on(kind, since, besides=own)
+        return min(100 * (others + len(own) - 1) / size, 100.0)
 
 
 def _json(facts: Frozen) -> dict[str, Any]:

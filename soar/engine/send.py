@@ -25,6 +25,7 @@ from soar.model.approval import Approval, ApprovalState
 from soar.model.entry import Entry, EntryType
 from soar.model.playbook import ActionStep
 from soar.model.run import StepRecord, StepState
+from soar.store.ceilings import Ceiling
 from soar.store.port import InsertAttempt, PutStep, Write
 
 log = structlog.get_logger(__name__)
@@ -41,6 +42,7 @@ class Allowed:
     decided: Entry
     approval: Approval | None
     undo: Undo | None
+    ceilings: tuple[Ceiling, ...] = ()
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -54,7 +56,7 @@ class Sender:
     async def intend(self, context: RunContext, allowed: Allowed) -> tuple[Attempt, StepRecord]:
         """Make the intent durable; raises Park while the kill switch is set, or no turn is free at the instance.
 
-        The approval is consumed and the way to take it back is noted in the same fact.
+        Raises RecountError where other actions came between it and its decision. The approval is consumed and the way to take it back is noted in the same fact.
         """
         request, approval, record = allowed.request, allowed.approval, allowed.record
         lasts = self.times.call_within
@@ -69,7 +71,9 @@ class Sender:
             intended_at=context.now(),
             limited=turn is not None,
         )
-        intent = InsertAttempt(attempt=attempt, playbook_id=context.run.playbook_id, turn=turn)
+        intent = InsertAttempt(
+            attempt=attempt, playbook_id=context.run.playbook_id, turn=turn, ceilings=allowed.ceilings
+        )
         writes: list[Write] = [intent]
         entries = [allowed.decided]
         if approval is not None and approval.state is ApprovalState.GRANTED:

@@ -84,6 +84,13 @@ def load_bundle(folder: Path) -> Bundle:
     return dataclasses.replace(bundle, reads=fields_read(_check(bundle, folder, documents)))
 
 
+def fleet_of(bundle: Bundle) -> dict[str, float]:
+    """How many targets of each type there are, as `data/assets.yaml` says; what is no number above 0 is not known."""
+    fleet = bundle.data.get("assets", {}).get("fleet")
+    sizes = fleet if isinstance(fleet, dict) else {}
+    return {kind: size for kind, size in sizes.items() if isinstance(size, int | float) and size > 0}
+
+
 def _modules(folder: Path) -> Iterator[Module]:
     for path in sorted(folder.rglob("*.rego")):
         yield Module(path.relative_to(folder).as_posix(), str(path), read_text(path, PolicyError))

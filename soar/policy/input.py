@@ -214,7 +214,8 @@ class Counters(Frozen):
     target: dict[str, Count] = Field(default_factory=dict)  # `<type>:<id>`
     connector: dict[str, Count] = Field(default_factory=dict)
     playbook: dict[str, Count] = Field(default_factory=dict)
-    fleet_percent: dict[str, float] = Field(default_factory=dict)  # target type -> 0-100
+    fleet_percent: dict[str, float] = Field(default_factory=dict)
+    """Target type -> 0-100: how many of all were acted on in the last 24 hours, this action's last target left out."""
 
 
 class PolicyInput(Frozen):

@@ -28,6 +28,7 @@ from soar.errors import StoreUnavailableError
 from soar.model.alert import Record
 from soar.model.clock import SharedClock
 from soar.model.entry import EntryType
+from soar.policy.bundle import fleet_of
 from soar.policy.embedded import EmbeddedEngine
 from soar.policy.gate import Gate
 from soar.policy.input import Environment
@@ -64,6 +65,7 @@ class Running:
             people=service.people,
             environment=Environment(name=settings.environment.name, tenant=settings.environment.tenant),
             times=times,
+            fleet=lambda: fleet_of(self.service.bundle),
         )
         self.worker = Worker(
             name=f"{socket.gethostname()}-{os.getpid()}",

@@ -13,13 +13,14 @@ from datetime import datetime
 from typing import Any, Protocol
 
 from soar.errors import StoreError
-from soar.model.action import Attempt, AttemptState
+from soar.model.action import Attempt, AttemptState, Risk
 from soar.model.alert import Alert, DeadLetter, Outcome
 from soar.model.approval import Approval, ApprovalState
 from soar.model.entry import Entry
 from soar.model.run import Run, RunState, StepRecord
 from soar.model.suppression import Suppression
 from soar.store.aging import Ages
+from soar.store.ceilings import Ceiling, CountsActions
 from soar.store.erasure import Erases
 from soar.store.queueing import CallTurn, HoldInstance, JoinQueue, KeepsTurns, SweepTurns, Turn
 from soar.store.seen import Counts, EntryRow
@@ -171,13 +172,21 @@ class InsertAttempt:
     """An intent.
 
     Refused in the same transaction: with `HaltedError` while the kill switch is set, with `RunCancelledError`
-    where the run's end was asked for, with `RunPausedError` while the run is paused, with `BusyError` while its
-    instance is held or has no turn for it.
+    where the run's end was asked for, with `RunPausedError` while the run is paused, with `RecountError` where more
+    was done than a ceiling allows, with `BusyError` while its instance is held or has no turn for it.
     """
 
     attempt: Attempt
     playbook_id: str
     turn: Turn | None = None
+    ceilings: tuple[Ceiling, ...] = ()
+
+    @property
+    def counted(self) -> list[str]:
+        """The keys that it is counted under from now on."""
+        request = self.attempt.request
+        always = [] if request.risk is Risk.NONE else request.counts_against(self.playbook_id)
+        return list(dict.fromkeys([*always, *(ceiling.key for ceiling in self.ceilings)]))
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -308,7 +317,7 @@ class AlertRow:
     coordinates: str
 
 
-class Store(KeepsTurns, Ages, Erases, Protocol):
+class Store(KeepsTurns, CountsActions, Ages, Erases, Protocol):
     """A durable home for runs and the journal."""
 
     async def open(self) -> None:
@@ -435,16 +444,6 @@ class Store(KeepsTurns, Ages, Erases, Protocol):
 
     async def suppressions(self) -> list[Suppression]:
         """Those in force and to come, and the lately over, oldest first."""
-        ...
-
-    async def action_counts(
-        self, keys: Sequence[str], since: datetime, *, besides: tuple[str, str] | None = None
-    ) -> dict[str, int]:
-        """How many actions each key (`target:host:ws-17`, `connector:jira`, `playbook:x`) saw since.
-
-        Only actions that can harm count, each once however often it was tried; `besides` leaves one out by its
-        (run id, path).
-        """
         ...
 
     async def counts(self) -> Counts:

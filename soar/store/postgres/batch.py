@@ -18,6 +18,7 @@ from soar.model.entry import Entry
 from soar.model.run import RunState
 from soar.store import port, queueing
 from soar.store.postgres import turns
+from soar.store.postgres.ceilings import CountNames
 from soar.store.postgres.connect import Db, RefusedError, refusals
 from soar.store.postgres.database import Done
 from soar.store.postgres.rows import RunRow, array, columns
@@ -62,6 +63,7 @@ class _Names:
     approvals: set[str] = field(default_factory=set)
     control: set[str] = field(default_factory=set)
     turns: TurnNames = field(default_factory=TurnNames)
+    counts: CountNames = field(default_factory=CountNames)
 
     def add(self, fact: port.Fact) -> None:
         """Add what one fact touches."""
@@ -88,6 +90,7 @@ class _Names:
                 self.runs.add(attempt.run_id)
                 self.attempts.add((attempt.run_id, attempt.path, attempt.number))
                 self.control |= {"halt", hold_key(attempt.request.instance)}
+                self.counts.add(write)
                 if write.turn is not None:
                     self.turns.add(attempt.request.instance, attempt.run_id, attempt.path, attempt.intended_at)
             case port.MoveAttempt():
@@ -151,6 +154,7 @@ async def write_apart(db: Db, facts: Sequence[port.Fact]) -> Done[list[StoreErro
     names = _Names.of(facts)
     await db.fetch(statements("writes.sql")["lock_runs"], array(sorted(names.runs)))
     await names.turns.lock(db, Sheet())
+    await names.counts.lock(db)
     results: list[StoreError | None] = []
     parts: list[Done[list[StoreError | None]]] = []
     for fact in facts:
@@ -224,6 +228,8 @@ class Batch:
             for approval_id, state, votes in await db.fetch(sql["lock_approvals"], array(sorted(names.approvals))):
                 self.sheet.hold("approvals", approval_id, row=Held(state, votes))
         await names.turns.lock(db, self.sheet)
+        await names.counts.lock(db)
+        await names.counts.load(db, self.sheet)
         rows = await db.fetch(
             sql["look"],
             *_by_column(names.steps, 2),

@@ -66,15 +66,6 @@ async def newest(db: Db, table: str, filters: Mapping[str, str | None], limit: i
     return rows
 
 
-async def action_counts(
-    db: Db, keys: Sequence[str], since: datetime, besides: tuple[str, str] | None
-) -> dict[str, int]:
-    """How many actions each key saw since."""
-    run_id, path = besides or ("", "")
-    rows = await db.fetch(statements("reads.sql")["action_counts"], array(keys), since, run_id, path)
-    return {row["key"]: row["actions"] for row in rows}
-
-
 async def counts(db: Db) -> Counts:
     """How much of everything there is, at one moment."""
     found: dict[str, dict[str, int]] = {"alerts": {}, "runs": {}, "actions": {}, "approvals": {}, "entries": {}}

@@ -107,6 +107,9 @@ SELECT k.key, (
 ) AS actions
 FROM unnest($1::text[]) AS k (key)
 
+-- name: targets_acted_on
+SELECT count(DISTINCT key) FROM acted WHERE at >= $2 AND starts_with(key, $1) AND NOT key = ANY ($3::text[])
+
 -- name: counts
 SELECT 'alerts' AS what, outcome AS word, count(*) AS number FROM alerts GROUP BY outcome
 UNION ALL SELECT 'alerts', 'dead_letter', count(*) FROM dead_letters HAVING count(*) > 0

@@ -19,7 +19,7 @@ from soar.model.suppression import Suppression
 from soar.store import port, queueing
 from soar.store.aging import Forgotten, OldPayloads
 from soar.store.erasure import Touched
-from soar.store.postgres import admission, aging, erasing, reads, turns
+from soar.store.postgres import admission, aging, ceilings, erasing, reads, turns
 from soar.store.postgres.batch import Tip, begin_for, write_apart, write_together
 from soar.store.postgres.connect import RefusedError
 from soar.store.postgres.database import Database
@@ -200,7 +200,11 @@ class PostgresStore:
         self, keys: Sequence[str], since: datetime, *, besides: tuple[str, str] | None = None
     ) -> dict[str, int]:
         """How many actions each key saw since."""
-        return await self._database.read(lambda db: reads.action_counts(db, keys, since, besides))
+        return await self._database.read(lambda db: ceilings.action_counts(db, keys, since, besides))
+
+    async def targets_acted_on(self, kind: str, since: datetime, *, besides: Collection[str]) -> int:
+        """How many targets of a type actions had since."""
+        return await self._database.read(lambda db: ceilings.targets_acted_on(db, kind, since, besides))
 
     async def calls(self, now: datetime) -> queueing.Calls:
         """Who waits for a turn that is free."""

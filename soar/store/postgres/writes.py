@@ -6,11 +6,11 @@ from functools import singledispatch
 from typing import Any
 
 from soar.errors import LeaseLostError, RunCancelledError, RunPausedError, StateConflictError
-from soar.model.action import ATTEMPT_MOVES, AttemptState, Risk
+from soar.model.action import ATTEMPT_MOVES, AttemptState
 from soar.model.approval import APPROVAL_MOVES, ApprovalState
 from soar.model.run import FINAL_STATES, RUN_MOVES, RunKind, RunState, StepState
 from soar.store import port, queueing
-from soar.store.postgres import turns
+from soar.store.postgres import ceilings, turns
 from soar.store.postgres.rows import RunRow, alert_values, attempt_values, digest_of, letter_values, run_rows, to_json
 from soar.store.postgres.sheet import Held, Sheet
 
@@ -184,12 +184,12 @@ def _(write: port.InsertAttempt, sheet: Sheet) -> None:
     key = (attempt.run_id, attempt.path, attempt.number)
     if sheet.get("attempts", *key) is not None:
         raise StateConflictError(f"attempt {attempt.number} of {attempt.path} was already intended")
+    ceilings.check(sheet, write)
     if write.turn is not None:
         turns.take(sheet, write, write.turn)
     sheet.put("attempts", *key, row=Held(attempt.state, values=attempt_values(attempt)))
-    if request.risk is not Risk.NONE:
-        for target in request.counts_against(write.playbook_id):
-            sheet.put("acted", target, *key, row=(target, attempt.intended_at, *key))
+    for counted in write.counted:
+        sheet.put("acted", counted, *key, row=(counted, attempt.intended_at, *key))
 
 
 @apply.register

@@ -9,6 +9,21 @@ FROM runs WHERE id = ANY ($1::text[]) ORDER BY id FOR UPDATE
 -- name: lock_approvals
 SELECT id, state, votes FROM approvals WHERE id = ANY ($1::text[]) ORDER BY id FOR UPDATE
 
+-- name: lock_counts
+-- After runs, approvals and paces, before the tree, and in the order given.
+SELECT pg_advisory_xact_lock(1936683379, lock) FROM unnest($1::integer[]) AS l (lock)
+
+-- name: recount
+SELECT asked.place, (
+    SELECT count(*) FROM (
+        SELECT DISTINCT run_id, path FROM acted
+        WHERE hashtextextended(acted.key, 0) = hashtextextended(asked.key, 0) AND at >= asked.since
+            AND acted.key = asked.key AND NOT (run_id = asked.run_id AND path = asked.path)
+    ) AS actions
+) AS actions
+FROM unnest($1::text[], $2::timestamptz[], $3::text[], $4::text[]) WITH ORDINALITY
+    AS asked (key, since, run_id, path, place)
+
 -- name: look
 -- What else a batch must know, read once its runs are locked: everything here belongs to a run, or is `control`.
 SELECT 'xid' AS what, pg_current_xact_id()::text AS a, '' AS b, 0::bigint AS n, '' AS state

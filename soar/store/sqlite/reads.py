@@ -220,6 +220,14 @@ def action_counts(
     return {key: db.execute(sql, (key, to_rfc3339(since), run_id, path)).fetchone()[0] for key in keys}
 
 
+def targets_acted_on(db: sqlite3.Connection, kind: str, since: datetime, besides: Collection[str]) -> int:
+    """How many targets of a type actions had since."""
+    begin, behind = f"target:{kind}:", f"target:{kind};"  # the first key behind all of theirs
+    sql = "SELECT DISTINCT key FROM acted WHERE at >= ? AND key > ? AND key < ?"
+    found = {row[0].removeprefix(begin) for row in db.execute(sql, (to_rfc3339(since), begin, behind))}
+    return len(found - set(besides))
+
+
 def counts(db: sqlite3.Connection) -> Counts:
     """How much of everything there is."""
 

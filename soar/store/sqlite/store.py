@@ -254,6 +254,10 @@ class SqliteStore:
         """How many actions each key saw since."""
         return await self._read(reads.action_counts, keys, since, besides)
 
+    async def targets_acted_on(self, kind: str, since: datetime, *, besides: Collection[str]) -> int:
+        """How many targets of a type actions had since."""
+        return await self._read(reads.targets_acted_on, kind, since, besides)
+
     async def calls(self, now: datetime) -> queueing.Calls:
         """Who waits for a turn that is free."""
         return await self._read(turns.calls, now)

@@ -8,17 +8,19 @@ from functools import singledispatch
 
 from soar.errors import (
     LeaseLostError,
+    RecountError,
     RunCancelledError,
     RunPausedError,
     StateConflictError,
     StoreError,
 )
-from soar.model.action import ATTEMPT_MOVES, AttemptState, Risk
+from soar.model.action import ATTEMPT_MOVES, AttemptState
 from soar.model.approval import APPROVAL_MOVES, ApprovalState
 from soar.model.base import to_rfc3339
 from soar.model.run import FINAL_STATES, RUN_MOVES, RunKind, RunState, StepState
 from soar.store import port, queueing
 from soar.store.sqlite import turns
+from soar.store.sqlite.reads import action_counts
 from soar.store.sqlite.rows import matches_text, run_values, to_json, when
 
 
@@ -241,6 +243,7 @@ def _(write: port.InsertAttempt, db: sqlite3.Connection) -> None:
     if db.execute("SELECT 1 FROM runs WHERE id = ? AND cancel_requested", (attempt.run_id,)).fetchone() is not None:
         raise RunCancelledError(f"run {attempt.run_id} was cancelled")
     _check_not_paused(db, attempt.run_id)
+    _check_ceilings(db, write)
     if write.turn is not None:
         turns.take(db, write, write.turn)
     values = (attempt.run_id, attempt.path, attempt.number, attempt.state, request.effect, attempt.model_dump_json())
@@ -248,13 +251,19 @@ def _(write: port.InsertAttempt, db: sqlite3.Connection) -> None:
         db.execute("INSERT INTO attempts VALUES (?, ?, ?, ?, ?, ?)", values)
     except sqlite3.IntegrityError as failure:
         raise StateConflictError(f"attempt {attempt.number} of {attempt.path} was already intended") from failure
-    if request.risk is not Risk.NONE:
-        at = to_rfc3339(attempt.intended_at)
-        keys = request.counts_against(write.playbook_id)
-        db.executemany(
-            "INSERT INTO acted VALUES (?, ?, ?, ?, ?)",
-            [(key, at, attempt.run_id, attempt.path, attempt.number) for key in keys],
-        )
+    at = to_rfc3339(attempt.intended_at)
+    db.executemany(
+        "INSERT INTO acted VALUES (?, ?, ?, ?, ?)",
+        [(key, at, attempt.run_id, attempt.path, attempt.number) for key in write.counted],
+    )
+
+
+def _check_ceilings(db: sqlite3.Connection, write: port.InsertAttempt) -> None:
+    """Nobody else writes meanwhile, so what is counted here is what there is."""
+    itself = (write.attempt.run_id, write.attempt.path)
+    for ceiling in write.ceilings:
+        if action_counts(db, [ceiling.key], ceiling.since, itself)[ceiling.key] > ceiling.most:
+            raise RecountError(f"more was done under {ceiling.key} than the {ceiling.most} that the decision knew of")
 
 
 @apply.register
