@@ -69,7 +69,7 @@ class _Asked:
 class Actor:
     """Performs actions. All it knows is in the context and the store; it keeps nothing itself."""
 
-    def __init__(
+    def __init__(  # noqa: PLR0913 - its parts, each by name
         self,
         *,
         store: Store,

@@ -56,7 +56,8 @@ class Sender:
     async def intend(self, context: RunContext, allowed: Allowed) -> tuple[Attempt, StepRecord]:
         """Make the intent durable; raises Park while the kill switch is set, or no turn is free at the instance.
 
-        Raises RecountError where other actions came between it and its decision. The approval is consumed and the way to take it back is noted in the same fact.
+        Raises RecountError where other actions came between it and its decision. The approval is consumed and the way
+        to take it back is noted in the same fact.
         """
         request, approval, record = allowed.request, allowed.approval, allowed.record
         lasts = self.times.call_within

@@ -1,141 +1,22 @@
 """Limits of a connector instance, kept by three workers on one store together; the lab's own log is the judge."""
 
 import asyncio
-import contextlib
 import os
-import re
-import secrets
 import signal
 import sys
-from collections.abc import AsyncIterator, Callable
-from dataclasses import dataclass, field
-from datetime import datetime, timedelta
-from pathlib import Path
+from datetime import timedelta
 from typing import Any
 
-import asyncpg
-import pytest
-
-from soar.lab import Fault, LabServer, Mode, read_log
-from soar.model.alert import Record
+from soar.lab import Fault, Mode
 from soar.model.base import from_rfc3339
 from soar.model.run import Run, RunState
-from soar.service import Running, assemble
-from soar.settings import load_settings
-from soar.store.port import Fact, SignalRun, Store
+from soar.store.port import Fact, SignalRun
 from soar.store.queueing import HoldInstance
 
-from .house import TOKEN, House, TestClock, ask, fill_home
+from .crew import Crew, limit, until
+from .house import House, ask
 
-TICKET = """
-playbook: it
-description: A test's.
-owner: soc
-on: {match: {rule.name: it}}
-steps:
-  - {id: ticket, use: ticket.create, with: {title: "${{ alert.title }}"}}
-"""
 ISOLATE = "steps:\n  - {id: isolate, use: host.isolate, with: {host: ws-17}}\n"
-
-
-@dataclass
-class Crew:
-    """Several services at work on one home and one store."""
-
-    home: Path
-    lab: LabServer
-    environ: dict[str, str]
-    clock: TestClock = field(default_factory=TestClock)
-    workers: list[Running] = field(default_factory=list)
-    stack: contextlib.AsyncExitStack = field(default_factory=contextlib.AsyncExitStack)
-    admitted: int = 0
-
-    @property
-    def store(self) -> Store:
-        return self.workers[0].service.store
-
-    def limit(self, limits: str, instance: str = "lab_desk") -> None:
-        limit(self.home, limits, instance)
-
-    async def start(self, count: int = 3) -> None:
-        for _ in range(count):
-            loaded = load_settings(self.home / "soar.yaml", self.environ)
-            service = await self.stack.enter_async_context(assemble(loaded, clock=self.clock))
-            self.workers.append(Running(service))
-            await self.workers[-1].start()
-
-    async def stop(self) -> None:
-        for worker in self.workers:
-            await worker.stop()
-        await self.stack.aclose()
-        await self.lab.stop()
-
-    async def admit(self, *titles: str, severity: str = "low") -> list[str]:
-        """Admit alerts, each by the next worker; the runs that they start."""
-        runs = []
-        for title in titles:
-            self.admitted += 1
-            door = self.workers[self.admitted % len(self.workers)]
-            body = f'{{"id":"a-{self.admitted}","rule":"it","title":"{title}","severity":"{severity}"}}'
-            record = _record(body.encode(), self.admitted, self.clock.now())
-            runs += (await door.admit([record]))[0].run_ids
-        return runs
-
-    def sent(self) -> list[dict[str, Any]]:
-        """What reached the desk."""
-        return [line for line in read_log(self.lab.log_path) if line["system"] == "desk"]
-
-    def titles(self) -> list[str]:
-        """Which tickets were opened, in order."""
-        return [line["body"]["title"] for line in self.sent() if line["applied"]]
-
-    async def runs(self, state: RunState, count: int) -> None:
-        """Until so many runs stand so."""
-        await until(lambda: self._stand(state, count))
-
-    async def _stand(self, state: RunState, count: int) -> bool:
-        return (await self.store.counts()).runs.get(state, 0) >= count
-
-
-def _record(body: bytes, number: int, at: datetime) -> Record:
-    return Record(source="test", topic="alerts", offset=number, value=body, mapping="generic", received_at=at)
-
-
-def limit(home: Path, limits: str, instance: str = "lab_desk") -> None:
-    """Write limits of an instance into a home's configuration."""
-    config = home / "soar.yaml"
-    text, count = re.subn(rf"(  {instance}: {{use: {instance}, )", rf"\1limits: {limits}, ", config.read_text())
-    assert count == 1
-    config.write_text(text)
-
-
-async def until(holds: Callable[[], Any]) -> None:
-    async with asyncio.timeout(30):
-        while not await holds():  # noqa: ASYNC110 - another process's rows ring no bell here
-            await asyncio.sleep(0.02)
-
-
-@pytest.fixture(params=["sqlite", pytest.param("postgres", marks=pytest.mark.postgres)])
-async def crew(request: pytest.FixtureRequest, tmp_path: Path) -> AsyncIterator[Crew]:
-    """Not started; on its own store."""
-    lab = LabServer(port=0, log_path=tmp_path / "lab.jsonl", token=TOKEN)
-    await lab.start()
-    home = tmp_path / "home"
-    fill_home(home, lab.url)
-    (home / "playbooks" / "it.yaml").write_text(TICKET)
-    environ = {}
-    async with contextlib.AsyncExitStack() as stack:
-        if request.param == "postgres":
-            server = request.getfixturevalue("postgres")
-            name = f"test_{secrets.token_hex(6)}"
-            db = await asyncpg.connect(server)
-            stack.push_async_callback(db.close)
-            await db.execute(f"CREATE SCHEMA {name}")
-            stack.push_async_callback(db.execute, f"DROP SCHEMA {name} CASCADE")
-            environ = {"SOAR_STORE__URL": "secret://env/DATABASE", "DATABASE": f"{server}?search_path={name}"}
-        crew = Crew(home, lab, environ)
-        stack.push_async_callback(crew.stop)
-        yield crew
 
 
 async def test_three_workers_together_never_exceed_what_the_instance_bears(crew: Crew) -> None:
