@@ -31,6 +31,24 @@ listed(target, list) if {
 
 listed(target, list) if strings.any_prefix_match(target.names, list.prefixes)
 
+# The names under which data files may speak of this action: `*`, `host.isolate`, `host.*`, `lab_edr.isolate`, `lab_edr.*`.
+action := sprintf("%s.%s", [input.action.connector, input.action.verb])
+
+names := {"*", action, sprintf("%s.*", [input.action.connector])} | capability
+
+capability := set() if not is_string(input.action.capability)
+
+capability := {input.action.capability, family} if {
+	is_string(input.action.capability)
+	family := sprintf("%s.*", [split(input.action.capability, ".")[0]])
+}
+
+# Whether a list of such names speaks of it.
+spoken_of(list) if {
+	some name in list
+	name in names
+}
+
 # A target's tiers: what the asset list says, else every tier in data/assets.yaml that knows it.
 tiers(target) := {target.tier} if is_string(target.tier)
 

@@ -8,6 +8,7 @@ package soar.lint
 import data.allowlist
 import data.approvals as people
 import data.assets
+import data.duties
 import data.freezes
 import data.limits
 import data.matrix
@@ -237,6 +238,65 @@ faults contains {"path": ["allowlist", "otherwise"], "msg": grant_text} if not s
 faults contains {"path": ["allowlist", "playbooks", name], "msg": grant_text} if {
 	some name, grants in allowlist.playbooks
 	not sound_grants(grants)
+}
+
+# duties.yaml
+
+duty_text := {
+	"rate": "needs on, a key, a limit of 1 or more, and a window such as 10m",
+	"expire": "needs on, and after, a duration such as 24h",
+	"notify": "needs on, a group and a msg",
+	"redact": "needs on, and fields such as [password, headers.authorization]",
+}
+
+duration := `^([0-9]+(ms|s|m|h|d|w))+$`
+
+words(value) if {
+	is_array(value)
+	count(value) > 0
+	every word in value {
+		matches(`.`, word)
+	}
+}
+
+sound_duty("rate", duty) if {
+	matches(`.`, duty.key)
+	whole_number(duty.limit)
+	duty.limit > 0
+	matches(duration, duty.window)
+}
+
+sound_duty("expire", duty) if matches(duration, duty.after)
+
+sound_duty("notify", duty) if {
+	matches(`.`, duty.group)
+	matches(`.`, duty.msg)
+}
+
+sound_duty("redact", duty) if words(duty.fields)
+
+well_spoken(duty) if {
+	words(duty.on)
+	sound_grants(duty.on)
+}
+
+faults contains {"path": ["duties", kind], "msg": "must be a list"} if {
+	some kind, _ in duty_text
+	not is_array(duties[kind])
+}
+
+faults contains {"path": ["duties", kind, index], "msg": text} if {
+	some kind, text in duty_text
+	is_array(duties[kind])
+	some index, duty in duties[kind]
+	not sound_duty(kind, duty)
+}
+
+faults contains {"path": ["duties", kind, index, "on"], "msg": grant_text} if {
+	some kind, _ in duty_text
+	is_array(duties[kind])
+	some index, duty in duties[kind]
+	not well_spoken(duty)
 }
 
 # halt.yaml

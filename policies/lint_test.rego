@@ -68,4 +68,18 @@ test_allowlist if {
 	places == {"allowlist.playbooks.p1"} with data.allowlist.playbooks as {"p1": "*"}
 }
 
+test_fleet if {
+	places == {"assets.fleet.host"} with data.assets.fleet as {"host": 0, "user": 5}
+	places == set() with data.assets.fleet as {"host": 1200}
+}
+
+test_duties if {
+	places == {"duties.rate.0"} with data.duties.rate as [{"on": ["*"], "key": "a", "limit": 0, "window": "1h"}]
+	places == {"duties.expire.0"} with data.duties.expire as [{"on": ["*"], "after": "soon"}]
+	places == {"duties.notify.0"} with data.duties.notify as [{"on": ["*"], "group": "a"}]
+	places == {"duties.redact.0"} with data.duties.redact as [{"on": ["*"], "fields": []}]
+	places == {"duties.notify.0.on"} with data.duties.notify as [{"on": ["tick*"], "group": "a", "msg": "b"}]
+	places == {"duties.redact"} with data.duties.redact as "none"
+}
+
 test_halt if places == {"halt.active"} with data.halt.active as "no"

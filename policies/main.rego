@@ -2,7 +2,7 @@
 # title: The decision
 # description: >
 #   Gathers what every control under data.soar.controls says. A control is a file in controls/ that defines any of
-#   `deny`, `approval` and `warn`, and lists itself in `evaluated` once its own data is sound. Deny beats approval, approval
+#   `deny`, `approval`, `duty` and `warn`, and lists itself in `evaluated` once its own data is sound. Deny beats approval, approval
 #   beats allow. There is no default: whatever is undefined here is denied by the gate.
 package soar.main
 
@@ -50,9 +50,23 @@ reasons := said if {
 	said := {object.remove(ask, ["level"]) | some ask in asks}
 }
 
-obligations := [] if effect != "require_approval"
+# What must happen besides: of a denial, groups are told, and no more.
+duties contains duty if {
+	some control in data.soar.controls
+	some duty in control.duty
+	not idle(duty)
+}
 
-obligations := [obligation] if {
+idle(duty) if {
+	effect == "deny"
+	duty.type != "notify"
+}
+
+obligations := array.concat(approvals, sort(duties))
+
+approvals := [] if effect != "require_approval"
+
+approvals := [obligation] if {
 	effect == "require_approval"
 	obligation := {
 		"type": "approval",

@@ -35,3 +35,13 @@ test_reads_and_undos_need_no_grant if {
 	allowed(fixtures.read, [])
 	allowed(object.union(fixtures.contain, {"run": {"kind": "undo"}}), [])
 }
+
+test_a_group_is_told_whatever_the_playbook_may_use if {
+	told := object.union(fixtures.contain, {
+		"run": {"kind": "notice"},
+		"action": {"capability": "notify.send", "risk": "none", "verb": "notify"},
+	})
+	nothing := {"playbooks": {}, "otherwise": []}
+	count(allowlist.deny) == 0 with input as told with data.allowlist as nothing
+	count(allowlist.deny) == 1 with input as object.union(told, {"run": {"kind": "alert"}}) with data.allowlist as nothing
+}

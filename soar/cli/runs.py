@@ -23,6 +23,7 @@ from soar.cli.find import find_alert, find_run
 from soar.cli.show import fact, heading, short_id, title, when
 from soar.cli.stored import stored
 from soar.cli.waits import waits_of
+from soar.engine.redaction import shown
 from soar.engine.timeline import Line, Tone, timeline
 from soar.engine.wording import brief, clip, moment
 from soar.model.action import Attempt
@@ -118,7 +119,7 @@ async def _story(config: Path | None, name: str) -> Story:
             waits_for=await waits_of(store, steps),
             timeline=timeline([row async for row in store.entries(run_id=found.id)]),
             steps=steps,
-            attempts=await store.attempts(found.id),
+            attempts=[shown(each) for each in await store.attempts(found.id)],
             children=[child for step in steps for child in await store.runs(parent=(found.id, step.path))],
         )
 

@@ -19,7 +19,9 @@ from soar.engine.control import HALT
 from soar.engine.doubt import LOOKS, settle, undetermined
 from soar.engine.escalation import wait_for_people
 from soar.engine.leases import LeaseTimes
+from soar.engine.notice import notices
 from soar.engine.question import Question, Questions
+from soar.engine.redaction import masked
 from soar.engine.request import Connectors, build_request, request_for
 from soar.engine.send import HALT_PAUSE, Allowed, Sender, complete
 from soar.engine.steps import HAPPENED, end, fresh, hold, until, until_of, wait, waiting
@@ -29,12 +31,14 @@ from soar.errors import ExpressionError, InputError, PolicyUnavailableError, Rec
 from soar.expr.compile import compile_expression, truthy
 from soar.model.action import ActionRequest, Attempt, Effect, Risk
 from soar.model.approval import Approval, ApprovalState, Requirement, Vote
-from soar.model.decision import Decision, Verdict
+from soar.model.decision import Decision, RateObligation, RedactObligation, Verdict
+from soar.model.duration import format_duration
 from soar.model.entry import Entry, EntryType
 from soar.model.playbook import ActionStep
 from soar.model.run import RunKind, StepRecord, StepState
 from soar.policy.gate import Document, Gate
 from soar.policy.input import Environment
+from soar.store.ceilings import Ceiling
 from soar.store.port import InsertApproval, Store, Write
 
 log = structlog.get_logger(__name__)
@@ -42,6 +46,7 @@ log = structlog.get_logger(__name__)
 POLICY_PAUSE = timedelta(seconds=5)
 _DECISIONS = 20  # in a row, while others come between
 _RECOUNT_PAUSE = timedelta(seconds=1)
+_RATE_PAUSES = (timedelta(seconds=1), timedelta(minutes=1))  # until an action over its rate looks again
 _OVER = frozenset({ApprovalState.DENIED, ApprovalState.EXPIRED, ApprovalState.CANCELLED})
 
 
@@ -170,7 +175,16 @@ class Actor:
         decided = _decided(context, request.path, question.document, decision)
         if decision.effect is Verdict.DENY:
             why = "; ".join(f"{reason.msg} [{reason.code}]" for reason in decision.reasons)
-            return await end(context, record, StepState.DENIED, code="policy_denied", error=why, entries=(decided,))
+            told = notices(context, request, decision)
+            return await end(
+                context,
+                record,
+                StepState.DENIED,
+                code="policy_denied",
+                error=why,
+                writes=told.writes,
+                entries=(decided, *told.entries),
+            )
         if context.shadow and request.effect is not Effect.READ:
             return await end(context, record, StepState.SKIPPED, code="shadow", entries=(decided,))
         try:
@@ -184,15 +198,33 @@ class Actor:
             if isinstance(granted, StepRecord):
                 return granted
             approval = granted
+        rates = await self._within_rates(context, asked, decision)
         allowed = Allowed(
             request=request,
             record=record,
             decided=decided,
             approval=approval,
             undo=undo,
-            ceilings=question.ceilings,
+            ceilings=(*question.ceilings, *rates),
+            redacted=decision.redacted,
+            notices=notices(context, request, decision),
         )
         return await self._sender.intend(context, allowed)
+
+    async def _within_rates(self, context: RunContext, asked: _Asked, decision: Decision) -> tuple[Ceiling, ...]:
+        """Room under every rate that policy sets, to be reserved with the intent; raises Park where there is none."""
+        itself = (context.run.id, asked.request.path)
+        rates = [o for o in decision.obligations if isinstance(o, RateObligation)]
+        ceilings = tuple(
+            Ceiling(key=f"rate:{each.key}", since=context.now() - each.window, most=each.limit - 1) for each in rates
+        )
+        for rate, ceiling in zip(rates, ceilings, strict=True):
+            counts = await self._store.action_counts([ceiling.key], ceiling.since, besides=itself)
+            if counts[ceiling.key] > ceiling.most:
+                why = f"policy lets {rate.limit} actions through in {format_duration(rate.window)} under {rate.key!r}"
+                pause = min(max(rate.window / rate.limit, _RATE_PAUSES[0]), _RATE_PAUSES[1])
+                raise await wait(context, asked.record, phase="rate", pause=pause, why=why)
+        return ceilings
 
     async def _ask_policy(self, context: RunContext, asked: _Asked) -> tuple[Question, Decision]:
         """Decide now, with live counters and today's votes; raises Park while no decision can be had."""
@@ -204,6 +236,10 @@ class Actor:
         except PolicyUnavailableError as failure:
             park = await wait(context, asked.record, phase="policy", pause=POLICY_PAUSE, why=str(failure))
             raise park from failure
+        inherited = context.run.vars.get("redacted", ()) if context.run.kind is RunKind.UNDO else ()
+        if inherited:  # what was masked when it was done stays so when it is taken back
+            masks = RedactObligation(fields=tuple(inherited))
+            decision = decision.model_copy(update={"obligations": (*decision.obligations, masks)})
         return question, decision
 
     async def _approval_of(self, record: StepRecord) -> Approval | None:
@@ -227,7 +263,13 @@ class Actor:
             raise await self._ask_people(context, asked, needed=needed, decision=decision, entries=(decided,))
         usable = approval.state in {ApprovalState.GRANTED, ApprovalState.CONSUMED}
         in_time = approval.execute_by is not None and context.now() < approval.execute_by
-        bound = approvals.still_bound(approval, request=asked.request, playbook=playbook, revision=decision.revision)
+        bound = approvals.still_bound(
+            approval,
+            request=asked.request,
+            playbook=playbook,
+            revision=decision.revision,
+            redacted=decision.redacted,
+        )
         if usable and bound and in_time and not needed.unmet(asked.votes, approval.requested_at):
             return approval
         entries: tuple[Entry, ...] = (decided,)
@@ -265,6 +307,7 @@ class Actor:
             playbook=context.program.playbook,
             revision=decision.revision,
             needed=needed,
+            redacted=decision.redacted,
             latest=asked.doing.scope.until,
         )
         told = context.entry(
@@ -364,12 +407,19 @@ def _words(approval: Approval) -> str:
     return f"approval {approval.id} is {approval.state.value}: it was not granted in time"
 
 
+def _shown(question: Document, decision: Decision) -> Document:
+    if not decision.redacted:
+        return question
+    action = question["action"]
+    return {**question, "action": {**action, "params": masked(action["params"], decision.redacted)}}
+
+
 def _decided(context: RunContext, path: str, question: Document, decision: Decision) -> Entry:
     return context.entry(
         EntryType.POLICY_DECIDED,
         path,
         # The gate has seen that JSON can say the question.
-        payload=orjson.dumps({"decision": decision.model_dump(mode="json"), "input": question}),
+        payload=orjson.dumps({"decision": decision.model_dump(mode="json"), "input": _shown(question, decision)}),
         data={
             "decision": decision.id,
             "effect": decision.effect.value,

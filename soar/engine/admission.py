@@ -9,6 +9,7 @@ from typing import Any
 
 from soar.engine.awaited import Awaited
 from soar.engine.naming import Names
+from soar.engine.redaction import masked_notes
 from soar.engine.scribe import Data, Scribe
 from soar.engine.suppressing import holding_back
 from soar.errors import ExpressionError
@@ -250,7 +251,7 @@ def run_created(scribe: Scribe, run: Run) -> Entry:
     }
     origin = {"alert": run.alert_id, "parent": run.parent_run_id, "parent_path": run.parent_path}
     data |= {name: value for name, value in origin.items() if value is not None}
-    payload = {"vars": run.vars} if run.vars else None
+    payload = {"vars": masked_notes(run.vars)} if run.vars else None
     return scribe.entry(EntryType.RUN_CREATED, run.id, run_id=run.id, payload=payload, data=data)
 
 

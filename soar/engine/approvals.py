@@ -8,6 +8,7 @@ from collections.abc import Callable, Mapping, Sequence
 from datetime import datetime, timedelta
 from types import MappingProxyType
 
+from soar.engine.redaction import masked
 from soar.engine.scribe import Scribe
 from soar.errors import InputError, NotAllowedError, NotFoundError, StateConflictError
 from soar.model.action import ActionRequest
@@ -83,13 +84,19 @@ def request_approval(
     playbook: Playbook,
     revision: str,
     needed: Requirement,
+    redacted: Sequence[str] = (),
     latest: datetime | None = None,
 ) -> Approval:
     """A new request for people about this very action; `latest` is when the step that it is for ends."""
     now = scribe.clock.now()
     decide_by = min(now + needed.ttl, latest or now + needed.ttl)
     bound = binding(
-        request=request, playbook=playbook, revision=revision, nonce=secrets.token_hex(16), decide_by=decide_by
+        request=request,
+        playbook=playbook,
+        revision=revision,
+        nonce=secrets.token_hex(16),
+        decide_by=decide_by,
+        redacted=redacted,
     )
     return Approval(
         id=scribe.ids.new("approval"),
@@ -105,14 +112,23 @@ def request_approval(
 
 
 def binding(
-    *, request: ActionRequest, playbook: Playbook, revision: str, nonce: str, decide_by: datetime
+    *,
+    request: ActionRequest,
+    playbook: Playbook,
+    revision: str,
+    nonce: str,
+    decide_by: datetime,
+    redacted: Sequence[str] = (),
 ) -> dict[str, object]:
-    """What people see and what is compared before sending; any difference is another digest."""
+    """What people see and what is compared before sending; any difference is another digest.
+
+    What is masked in it they do not see, but `request_digest` is about the whole.
+    """
     return {
         "action": request.action,
         "instance": request.instance,
         "connector_version": request.connector_version,
-        "params": request.params,
+        "params": masked(request.params, redacted),
         "targets": [target.model_dump(mode="json") for target in request.targets],
         "impact": request.impact.value,
         "run": request.run_id,
@@ -126,7 +142,9 @@ def binding(
     }
 
 
-def still_bound(approval: Approval, *, request: ActionRequest, playbook: Playbook, revision: str) -> bool:
+def still_bound(
+    approval: Approval, *, request: ActionRequest, playbook: Playbook, revision: str, redacted: Sequence[str] = ()
+) -> bool:
     """Whether what would be sent now is what people were shown."""
     bound = binding(
         request=request,
@@ -134,6 +152,7 @@ def still_bound(approval: Approval, *, request: ActionRequest, playbook: Playboo
         revision=revision,
         nonce=str(approval.binding.get("nonce")),
         decide_by=approval.decide_by,
+        redacted=redacted,
     )
     return Approval.digest_of(bound) == approval.digest
 

@@ -9,6 +9,7 @@ from typing import Any
 
 from soar.engine.programs import Program
 from soar.engine.recorder import Recorder
+from soar.engine.redaction import masked_notes
 from soar.engine.scribe import Data, Scribe
 from soar.errors import StoreError
 from soar.model.action import Attempt
@@ -182,7 +183,7 @@ class RunContext:
         waiting = record.state is StepState.WAITING
         payload = {
             key: value
-            for key, value in (("result", record.result), ("error", record.error), ("data", record.data))
+            for key, value in (("result", record.result), ("error", record.error), ("data", masked_notes(record.data)))
             if value not in (None, {})
         }
         data: Data = {"kind": record.kind, "state": record.state.value}

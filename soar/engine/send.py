@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Callable
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from datetime import timedelta
 
 import structlog
@@ -14,6 +14,7 @@ from soar.engine.context import Park, RunContext
 from soar.engine.deadlines import TIMEOUT
 from soar.engine.doubt import REPEATABLE, mark_unknown, undetermined
 from soar.engine.leases import LeaseTimes
+from soar.engine.redaction import shown
 from soar.engine.request import Connectors
 from soar.engine.retry import next_try
 from soar.engine.steps import end, ended, moved, until, wait, waiting
@@ -26,7 +27,7 @@ from soar.model.entry import Entry, EntryType
 from soar.model.playbook import ActionStep
 from soar.model.run import StepRecord, StepState
 from soar.store.ceilings import Ceiling
-from soar.store.port import InsertAttempt, PutStep, Write
+from soar.store.port import Fact, InsertAttempt, PutStep, Write
 
 log = structlog.get_logger(__name__)
 
@@ -43,6 +44,8 @@ class Allowed:
     approval: Approval | None
     undo: Undo | None
     ceilings: tuple[Ceiling, ...] = ()
+    redacted: tuple[str, ...] = ()
+    notices: Fact = field(default_factory=Fact)
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -70,6 +73,7 @@ class Sender:
             request=request,
             epoch=context.run.epoch,
             intended_at=context.now(),
+            redacted=allowed.redacted,
             limited=turn is not None,
         )
         intent = InsertAttempt(
@@ -89,7 +93,8 @@ class Sender:
             undo = {} if allowed.undo is None else {"undo": allowed.undo.as_json()}
             record = waiting(record, phase="sent", **undo)
             writes.append(PutStep(record=record))
-        entries.append(_intent_entry(context, attempt))
+        entries += [_intent_entry(context, attempt), *allowed.notices.entries]
+        writes += allowed.notices.writes
         try:
             await context.save(*writes, entries=tuple(entries))
         except HaltedError as halted:
@@ -232,7 +237,7 @@ async def complete(
 
 
 def _intent_entry(context: RunContext, attempt: Attempt) -> Entry:
-    request = attempt.request
+    request = shown(attempt).request
     return context.entry(
         EntryType.ACTION_INTENT,
         request.path,

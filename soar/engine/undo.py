@@ -27,6 +27,7 @@ class Undo:
     use: str
     params: dict[str, Any]
     after_seconds: float | None
+    redacted: tuple[str, ...] = ()  # fields of its params that stay masked
 
     def as_json(self) -> dict[str, Any]:
         """As a step's notes keep it."""
@@ -35,7 +36,7 @@ class Undo:
     @classmethod
     def from_json(cls, noted: Mapping[str, Any]) -> Undo:
         """The inverse of `as_json`."""
-        return cls(**noted)
+        return cls(**{**noted, "redacted": tuple(noted.get("redacted", ()))})
 
 
 def plan_undo(
@@ -52,14 +53,17 @@ def plan_undo(
     after_seconds = min(spans).total_seconds() if spans else None
     if step.undo is not None:
         params = context.program.render(step.undo.with_, scope.names()) if step.undo.with_ else request.params
-        return Undo(use=step.undo.use, params=params, after_seconds=after_seconds)
-    return _connectors_own(request, after_seconds) if spans else None
+        return Undo(use=step.undo.use, params=params, after_seconds=after_seconds, redacted=decision.redacted)
+    return _connectors_own(request, after_seconds, decision.redacted) if spans else None
 
 
-def _connectors_own(request: ActionRequest, after_seconds: float | None = None) -> Undo | None:
+def _connectors_own(
+    request: ActionRequest, after_seconds: float | None = None, redacted: tuple[str, ...] = ()
+) -> Undo | None:
     if request.undo is None:
         return None
-    return Undo(use=f"{request.instance}.{request.undo}", params=request.params, after_seconds=after_seconds)
+    use = f"{request.instance}.{request.undo}"
+    return Undo(use=use, params=request.params, after_seconds=after_seconds, redacted=redacted)
 
 
 def schedule_undo(context: RunContext, undo: Undo, *, path: str) -> Fact:
@@ -94,7 +98,7 @@ class Done:
             if attempt.state is not AttemptState.SUCCEEDED or path not in {None, request.path}:
                 continue
             noted = self.steps[request.path].data.get("undo") if request.path in self.steps else None
-            undo = Undo.from_json(noted) if noted else _connectors_own(request)
+            undo = Undo.from_json(noted) if noted else _connectors_own(request, redacted=attempt.redacted)
             if undo is not None:
                 found.setdefault(request.path, undo)
         return list(found.items())
@@ -142,7 +146,9 @@ def undo_run(run: Run, *, scribe: Scribe, path: str, undo: Undo, person: str | N
         alert_id=run.alert_id,
         parent_run_id=run.id,
         parent_path=path,
-        vars={"use": undo.use, "params": undo.params} | ({"requester": person} if person else {}),
+        vars={"use": undo.use, "params": undo.params}
+        | ({"requester": person} if person else {})
+        | ({"redacted": list(undo.redacted)} if undo.redacted else {}),
         priority=run.priority,
         depth=run.depth,
         created_at=scribe.clock.now(),

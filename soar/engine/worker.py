@@ -13,6 +13,7 @@ from soar.engine.context import Park, RunContext, Scope, StepFailed, Stopped, Un
 from soar.engine.ending import CANCELLED, End, end_of, end_of_bug, ending
 from soar.engine.interpreter import Interpreter
 from soar.engine.leases import LeaseTimes
+from soar.engine.notice import notice_playbook
 from soar.engine.programs import Program, Programs
 from soar.engine.recorder import Recorder
 from soar.engine.scribe import Scribe
@@ -201,6 +202,8 @@ class Worker:
         shadow = await self._in_shadow(run, program)
         if run.kind is RunKind.UNDO:
             program = Program(undo_playbook(run, program.playbook))
+        elif run.kind is RunKind.NOTICE:
+            program = Program(notice_playbook(run, program.playbook))
         context = RunContext(
             run=run,
             program=program,

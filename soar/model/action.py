@@ -150,6 +150,7 @@ class Attempt(Frozen):
     request: ActionRequest
     epoch: int
     intended_at: datetime
+    redacted: tuple[str, ...] = ()  # fields of its params that people are not shown
     limited: bool = False  # holds a turn at its instance until it ends
     finished_at: datetime | None = None
     error_code: str | None = None

@@ -2,16 +2,19 @@
 
 from __future__ import annotations
 
+from datetime import timedelta
 from enum import StrEnum
 from typing import Annotated, Final, Literal
 
-from pydantic import Field
+from pydantic import Field, field_validator
 
 from soar.model.base import Frozen
 from soar.model.duration import Duration
 
 DECISION_SCHEMA: Final = "soar.decision/v1"
 INPUT_SCHEMA: Final = "soar.input/v1"
+LONGEST_WINDOW: Final = timedelta(days=7)
+"""So long every store remembers what was done."""
 
 
 class Verdict(StrEnum):
@@ -50,12 +53,19 @@ class ApprovalObligation(Frozen):
 
 
 class RateObligation(Frozen):
-    """At most so many in a window."""
+    """At most so many actions under one key in a window that slides; over it an action waits for its time."""
 
     type: Literal["rate"] = "rate"
-    key: str
-    limit: int
+    key: str = Field(min_length=1)
+    limit: int = Field(ge=1)
     window: Duration
+
+    @field_validator("window")
+    @classmethod
+    def _remembered(cls, window: timedelta) -> timedelta:
+        if not timedelta(0) < window <= LONGEST_WINDOW:
+            raise ValueError("a window lasts from 1ms to 7d: longer than that nobody remembers what was done")
+        return window
 
 
 class ExpireObligation(Frozen):
@@ -66,15 +76,26 @@ class ExpireObligation(Frozen):
 
 
 class NotifyObligation(Frozen):
-    """Tell a group."""
+    """Tell a group, by an action of its own that the action does not wait for; the one obligation of a denial too."""
 
     type: Literal["notify"] = "notify"
     group: str
     msg: str
 
 
+class RedactObligation(Frozen):
+    """Mask these params in the journal and in what people are shown; what is sent stays as it is.
+
+    A field is a dotted path, `password` or `headers.authorization`; `*` stands for every name or place.
+    """
+
+    type: Literal["redact"] = "redact"
+    fields: tuple[str, ...] = Field(min_length=1)
+
+
 Obligation = Annotated[
-    ApprovalObligation | RateObligation | ExpireObligation | NotifyObligation, Field(discriminator="type")
+    ApprovalObligation | RateObligation | ExpireObligation | NotifyObligation | RedactObligation,
+    Field(discriminator="type"),
 ]
 
 
@@ -105,3 +126,9 @@ class Decision(Frozen):
     def approvals(self) -> tuple[ApprovalObligation, ...]:
         """The approval obligations alone."""
         return tuple(o for o in self.obligations if isinstance(o, ApprovalObligation))
+
+    @property
+    def redacted(self) -> tuple[str, ...]:
+        """The fields of params that are to be masked."""
+        fields = {field for o in self.obligations if isinstance(o, RedactObligation) for field in o.fields}
+        return tuple(sorted(fields))

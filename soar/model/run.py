@@ -56,6 +56,7 @@ class RunKind(StrEnum):
     CALL = "call"  # a sub-playbook
     UNDO = "undo"  # takes back one action of another run
     MANUAL = "manual"
+    NOTICE = "notice"  # tells a group of a decision, because policy wants it
 
 
 class Run(Frozen):

@@ -47,9 +47,6 @@ log = structlog.get_logger(__name__)
 
 WITNESS_SECONDS = 5.0
 
-HONOURED = ("approval", "expire")
-"""The obligations that the engine carries out; a decision with another one is a denial."""
-
 
 def starters(kind: str) -> Path:
     """The folder of starter `playbooks` or `policies`: inside the wheel, or beside the sources in a checkout."""

@@ -39,7 +39,7 @@ from soar.store.port import Fact, InsertPlaybook
 
 log = structlog.get_logger(__name__)
 
-HONOURED = ("approval", "expire")
+HONOURED = ("approval", "expire", "notify", "rate", "redact")
 """The obligations that the engine carries out; a decision with another one is a denial."""
 STOP_SECONDS = 35.0
 

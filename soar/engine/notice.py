@@ -1,0 +1,60 @@
+"""Telling a group what policy wants it to know: a run of its own, which nothing waits for."""
+
+from __future__ import annotations
+
+from soar.engine.admission import run_created
+from soar.engine.context import RunContext
+from soar.model.action import ActionRequest
+from soar.model.alert import Severity
+from soar.model.decision import Decision, NotifyObligation, Verdict
+from soar.model.playbook import ActionStep, Playbook
+from soar.model.run import Run, RunKind, RunState
+from soar.store.port import Fact, InsertRun
+
+USE = "notify.send"
+
+
+def notices(context: RunContext, request: ActionRequest, decision: Decision) -> Fact:
+    """The runs that tell of this decision, as part of the fact that carries it out.
+
+    Once for each action, however often it is tried. What becomes of a notice its own run says; a notice gives rise to
+    no further one.
+    """
+    if context.run.kind is RunKind.NOTICE or context.attempts.get(request.path):
+        return Fact()
+    runs = [_run(context, request, decision, o) for o in decision.obligations if isinstance(o, NotifyObligation)]
+    return Fact(
+        writes=tuple(InsertRun(run=run) for run in runs),
+        entries=tuple(run_created(context.scribe, run) for run in runs),
+    )
+
+
+def _run(context: RunContext, request: ActionRequest, decision: Decision, obligation: NotifyObligation) -> Run:
+    whom = ", ".join(f"{target.type} {target.id}" for target in request.targets)
+    what = f"{request.action}{f' on {whom}' if whom else ''}"
+    denied = decision.effect is Verdict.DENY
+    why = "; ".join(reason.msg for reason in decision.reasons)
+    text = f"{obligation.msg}: {what} is {f'denied: {why}' if denied else 'about to be done'} (run {context.run.id})"
+    severity = context.alert["severity"] if context.alert else Severity.INFORMATIONAL.value
+    run = context.run
+    return Run(
+        id=context.scribe.ids.new("run"),
+        kind=RunKind.NOTICE,
+        state=RunState.READY,
+        playbook_id=run.playbook_id,
+        playbook_digest=run.playbook_digest,
+        alert_id=run.alert_id,
+        parent_run_id=run.id,
+        parent_path=request.path,
+        vars={"channel": obligation.group, "text": text, "severity": severity},
+        priority=run.priority,
+        depth=run.depth,
+        created_at=context.now(),
+    )
+
+
+def notice_playbook(run: Run, playbook: Playbook) -> Playbook:
+    """What a notice interprets. Its words are taken from `vars`, so that none of them is ever rendered."""
+    params = {name: f"${{{{ vars.{name} }}}}" for name in run.vars}
+    step = ActionStep.model_validate({"id": "tell", "use": USE, "with": params})
+    return playbook.model_copy(update={"steps": (step,), "on_error": (), "outputs": {}})
