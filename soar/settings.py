@@ -8,16 +8,19 @@ from __future__ import annotations
 
 import os
 from collections.abc import Mapping
+from datetime import date
 from pathlib import Path
 from typing import Any, Literal, Self
+from zoneinfo import ZoneInfo, ZoneInfoNotFoundError
 
-from pydantic import BaseModel, ConfigDict, Field, ValidationError, field_validator, model_validator
+from pydantic import AwareDatetime, BaseModel, ConfigDict, Field, ValidationError, field_validator, model_validator
 
 from soar.errors import ConfigError, Place
 from soar.located import Located, explain, load, read_text
 
 PREFIX = "SOAR_"
 DEFAULT_FILE = "soar.yaml"
+_CLOCK = r"^(([01][0-9]|2[0-3]):[0-5][0-9]|24:00)$"
 
 
 class Section(BaseModel):
@@ -179,6 +182,57 @@ class EnvironmentSettings(Section):
     tenant: str = "default"
 
 
+Weekday = Literal["monday", "tuesday", "wednesday", "thursday", "friday", "saturday", "sunday"]
+
+
+class HoursSettings(Section):
+    """Hours of work on some days of the week."""
+
+    days: tuple[Weekday, ...] = Field(min_length=1, description="Days of the week.")
+    from_: str = Field(alias="from", pattern=_CLOCK, description="Such as 08:00.")
+    to: str = Field(pattern=_CLOCK, description="Such as 18:00; 24:00 is midnight.")
+
+    @model_validator(mode="after")
+    def _forward(self) -> Self:
+        if self.from_ >= self.to:
+            raise ValueError(f"from {self.from_} to {self.to} is no time; past midnight, write two entries")
+        return self
+
+
+class FreezeSettings(Section):
+    """A change freeze."""
+
+    name: str = Field(min_length=1)
+    from_: AwareDatetime = Field(alias="from", description="Instant with a zone; it belongs to the freeze.")
+    to: AwareDatetime = Field(description="Instant with a zone; it does not.")
+
+    @model_validator(mode="after")
+    def _forward(self) -> Self:
+        if self.from_ >= self.to:
+            raise ValueError(f"the freeze {self.name!r} ends before it begins")
+        return self
+
+
+class CalendarSettings(Section):
+    """What policy is told of the time. Without business hours, all hours are."""
+
+    timezone: str = Field(default="UTC", description="Where the hours, days and holidays are: `Europe/Berlin`.")
+    business_hours: tuple[HoursSettings, ...] = Field(default=(), description="When people are at work.")
+    holidays: tuple[date, ...] = Field(default=(), description="Days without business hours: `2026-12-25`.")
+    freezes: tuple[FreezeSettings, ...] = Field(
+        default=(), description="Change freezes, beside those of policies/data/freezes.yaml."
+    )
+
+    @field_validator("timezone")
+    @classmethod
+    def _known(cls, name: str) -> str:
+        try:
+            ZoneInfo(name)
+        except (ZoneInfoNotFoundError, ValueError, OSError) as failure:
+            raise ValueError(f"{name!r} is no timezone known here; write such as Europe/Berlin") from failure
+        return name
+
+
 class LogSettings(Section):
     """What is logged."""
 
@@ -205,6 +259,7 @@ class Settings(Section):
     journal: JournalSettings = JournalSettings()
     retention: RetentionSettings = RetentionSettings()
     environment: EnvironmentSettings = EnvironmentSettings()
+    calendar: CalendarSettings = CalendarSettings()
     connectors: dict[str, ConnectorSettings] = Field(default_factory=dict)
     connectors_dir: Path | None = Field(default=None, description="Folder of drop-in connectors.")
     bindings: dict[str, str] = Field(default_factory=dict, description="Capability or pattern -> connector instance.")

@@ -77,3 +77,41 @@ def test_relative_paths_start_at_the_file(tmp_path: Path) -> None:
     loaded = load_settings(file, {})
     assert loaded.path(Path("playbooks")) == tmp_path / "playbooks"
     assert loaded.path(Path("/x")) == Path("/x")
+
+
+CALENDAR = """
+calendar:
+  timezone: Europe/Berlin
+  business_hours: [{days: [monday, friday], from: 08:00, to: 18:00}]
+  holidays: [2026-12-25]
+  freezes: [{name: year end, from: 2026-12-20T00:00:00Z, to: 2027-01-04T06:00:00Z}]
+"""
+
+
+def test_a_calendar_is_read(tmp_path: Path) -> None:
+    file = tmp_path / "soar.yaml"
+    file.write_text(CALENDAR)
+    calendar = load_settings(file, {}).settings.calendar
+    assert (calendar.business_hours[0].from_, calendar.business_hours[0].to) == ("08:00", "18:00")
+    assert str(calendar.holidays[0]) == "2026-12-25"
+
+
+@pytest.mark.parametrize(
+    ("old", "new", "said"),
+    [
+        ("Europe/Berlin", "Europe/Berlni", "3:13: 'calendar.timezone': 'Europe/Berlni' is no timezone"),
+        ("18:00", "07:00", "past midnight, write two entries"),
+        ("08:00", "8 o'clock", "4:.*from"),
+        ("friday", "freitag", "4:.*days"),
+        ("2026-12-25", "christmas", "5:.*holidays"),
+        ("2027-01-04T06:00:00Z", "2026-01-04T06:00:00Z", "ends before it begins"),
+        ("2026-12-20T00:00:00Z", "2026-12-20T00:00:00", "6:.*from"),
+    ],
+)
+def test_a_calendar_that_makes_no_sense_is_refused_with_its_place(
+    tmp_path: Path, old: str, new: str, said: str
+) -> None:
+    file = tmp_path / "soar.yaml"
+    file.write_text(CALENDAR.replace(old, new))
+    with pytest.raises(ConfigError, match=said):
+        load_settings(file, {})

@@ -31,6 +31,7 @@ from soar.errors import ExpressionError, InputError, PolicyUnavailableError, Rec
 from soar.expr.compile import compile_expression, truthy
 from soar.model.action import ActionRequest, Attempt, Effect, Risk
 from soar.model.approval import Approval, ApprovalState, Requirement, Vote
+from soar.model.calendar import Calendar
 from soar.model.decision import Decision, RateObligation, RedactObligation, Verdict
 from soar.model.duration import format_duration
 from soar.model.entry import Entry, EntryType
@@ -83,6 +84,7 @@ class Actor:
         people: People,
         environment: Environment,
         times: LeaseTimes,
+        calendar: Calendar | None = None,
         fleet: Callable[[], Mapping[str, float]] = dict,
         turned: Callable[[], None] = lambda: None,
     ) -> None:
@@ -90,7 +92,7 @@ class Actor:
         self._gate = gate
         self._connectors = connectors
         self._people = people
-        self._questions = Questions(store=store, environment=environment, fleet=fleet)
+        self._questions = Questions(store=store, environment=environment, calendar=calendar or Calendar(), fleet=fleet)
         self._sender = Sender(connectors=connectors, times=times, turned=turned)
         self._catalogue = connectors.catalogue()
         # Actions that count are decided one after the other, or most of what this worker decides would be overtaken

@@ -11,6 +11,7 @@ from soar.engine.context import RunContext
 from soar.model.action import ActionRequest, Risk
 from soar.model.approval import Vote
 from soar.model.base import Frozen
+from soar.model.calendar import Calendar
 from soar.model.decision import INPUT_SCHEMA
 from soar.policy.input import (
     ActionFacts,
@@ -46,9 +47,15 @@ class Questions:
     """
 
     def __init__(
-        self, *, store: Store, environment: Environment, fleet: Callable[[], Mapping[str, float]] = dict
+        self,
+        *,
+        store: Store,
+        environment: Environment,
+        calendar: Calendar,
+        fleet: Callable[[], Mapping[str, float]] = dict,
     ) -> None:
         self._store = store
+        self._calendar = calendar
         self._fleet = fleet
         self._environment = _json(environment)
         self._actor = _json(ActorFacts())
@@ -85,8 +92,17 @@ class Questions:
     def _now(self, now: datetime) -> dict[str, Any]:
         second = now.replace(microsecond=0)
         if self._time[0] != second:
-            self._time = (second, _json(TimeFacts.of(second)))
+            self._time = (second, _json(self._facts_of(second)))
         return self._time[1]
+
+    def _facts_of(self, second: datetime) -> TimeFacts:
+        calendar = self._calendar
+        return TimeFacts.of(
+            second,
+            business_hours=calendar.in_business_hours(second),
+            freeze=calendar.frozen(second),
+            zone=calendar.zone,
+        )
 
     async def _counters(
         self, context: RunContext, request: ActionRequest

@@ -9,7 +9,7 @@ from __future__ import annotations
 import ipaddress
 import unicodedata
 from collections.abc import Mapping
-from datetime import UTC, datetime
+from datetime import UTC, datetime, tzinfo
 from typing import Any, Literal
 
 from pydantic import ConfigDict, Field, computed_field
@@ -162,7 +162,10 @@ class ApprovalFacts(Frozen):
 
 
 class TimeFacts(Frozen):
-    """Now, to the second, and what the calendar says of it: whatever is asked within a second sees one instant."""
+    """Now, to the second, and what the calendar says of it: whatever is asked within a second sees one instant.
+
+    The weekday is that of the calendar's place.
+    """
 
     now_rfc3339: str
     unix: int
@@ -171,13 +174,15 @@ class TimeFacts(Frozen):
     freeze: tuple[str, ...] = ()  # names of change freezes that are on
 
     @classmethod
-    def of(cls, now: datetime, *, business_hours: bool = True, freeze: tuple[str, ...] = ()) -> TimeFacts:
-        """The facts of an instant; the weekday is UTC's."""
+    def of(
+        cls, now: datetime, *, business_hours: bool = True, freeze: tuple[str, ...] = (), zone: tzinfo = UTC
+    ) -> TimeFacts:
+        """The facts of an instant, with the weekday that it has in this zone."""
         moment = now.astimezone(UTC).replace(microsecond=0)
         return cls(
             now_rfc3339=moment.strftime("%Y-%m-%dT%H:%M:%SZ"),
             unix=int(moment.timestamp()),
-            weekday=_WEEKDAYS[moment.weekday()],
+            weekday=_WEEKDAYS[moment.astimezone(zone).weekday()],
             business_hours=business_hours,
             freeze=freeze,
         )

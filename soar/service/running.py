@@ -33,6 +33,7 @@ from soar.policy.embedded import EmbeddedEngine
 from soar.policy.gate import Gate
 from soar.policy.input import Environment
 from soar.service.assembly import Service
+from soar.service.calendar import calendar_of
 from soar.service.storage import archive_of
 from soar.service.timing import follow
 from soar.store.port import Fact, InsertPlaybook
@@ -65,6 +66,7 @@ class Running:
             people=service.people,
             environment=Environment(name=settings.environment.name, tenant=settings.environment.tenant),
             times=times,
+            calendar=calendar_of(settings.calendar),
             fleet=lambda: fleet_of(self.service.bundle),
         )
         self.worker = Worker(
