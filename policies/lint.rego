@@ -13,6 +13,7 @@ import data.freezes
 import data.limits
 import data.matrix
 import data.networks
+import data.people as persons
 
 levels := {"allow", "deny"} | {name | some name, _ in people.levels}
 
@@ -238,6 +239,44 @@ faults contains {"path": ["allowlist", "otherwise"], "msg": grant_text} if not s
 faults contains {"path": ["allowlist", "playbooks", name], "msg": grant_text} if {
 	some name, grants in allowlist.playbooks
 	not sound_grants(grants)
+}
+
+# people.yaml
+
+deeds := {
+	"answer", "approve", "cancel", "deny", "halt", "pause", "read", "release", "resolve", "resume", "retry", "skip",
+	"suppress", "undo", "unsuppress",
+}
+
+deed_text := sprintf("is no deed; those are %s", [concat(", ", sort(deeds))])
+
+faults contains {"path": ["people", "may", deed], "msg": deed_text} if {
+	some deed, _ in persons.may
+	not deed in deeds
+}
+
+faults contains {"path": ["people", "may", deed], "msg": "must be a list of groups and names"} if {
+	some deed, names in persons.may
+	not named(names)
+}
+
+faults contains {"path": ["people", "playbooks", name, deed], "msg": deed_text} if {
+	some name, lists in persons.playbooks
+	some deed, _ in lists
+	not deed in deeds
+}
+
+faults contains {"path": ["people", "playbooks", name, deed], "msg": "must be a list of groups and names"} if {
+	some name, lists in persons.playbooks
+	some deed, names in lists
+	not named(names)
+}
+
+named(names) if {
+	is_array(names)
+	every name in names {
+		matches(`.`, name)
+	}
 }
 
 # duties.yaml

@@ -82,4 +82,10 @@ test_duties if {
 	places == {"duties.redact"} with data.duties.redact as "none"
 }
 
+test_people if {
+	places == {"people.may.retyr", "people.may.halt"} with data.people.may as {"retyr": ["*"], "halt": "soc"}
+	lists := {"p1": {"undoo": [], "undo": [1]}}
+	places == {"people.playbooks.p1.undoo", "people.playbooks.p1.undo"} with data.people.playbooks as lists
+}
+
 test_halt if places == {"halt.active"} with data.halt.active as "no"

@@ -13,13 +13,13 @@ import orjson
 import structlog
 
 from soar.engine import approvals
-from soar.engine.approvals import People
 from soar.engine.context import Park, RunContext, Scope, Undetermined
 from soar.engine.control import HALT
 from soar.engine.doubt import LOOKS, settle, undetermined
 from soar.engine.escalation import wait_for_people
 from soar.engine.leases import LeaseTimes
 from soar.engine.notice import notices
+from soar.engine.people import People
 from soar.engine.question import Question, Questions
 from soar.engine.redaction import masked
 from soar.engine.request import Connectors, build_request, request_for

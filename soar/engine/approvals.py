@@ -8,6 +8,8 @@ from collections.abc import Callable, Mapping, Sequence
 from datetime import datetime, timedelta
 from types import MappingProxyType
 
+from soar.engine.authority import Authority
+from soar.engine.people import People
 from soar.engine.redaction import masked
 from soar.engine.scribe import Scribe
 from soar.errors import InputError, NotAllowedError, NotFoundError, StateConflictError
@@ -17,23 +19,13 @@ from soar.model.base import to_rfc3339
 from soar.model.decision import ApprovalObligation, GroupQuorum
 from soar.model.entry import Entry, EntryType
 from soar.model.playbook import ActionStep, Playbook
+from soar.policy.person import Deed, SubjectFacts
 from soar.store.port import Fact, SignalRun, Store, UpdateApproval
 
 Answer = str | float | bool | None
 
 DECIDE_WITHIN = timedelta(minutes=30)
 EXECUTE_WITHIN = timedelta(minutes=15)
-
-
-class People:
-    """Who is who: names and groups, as the configuration or the identity provider says now."""
-
-    def __init__(self, people: Sequence[Person]) -> None:
-        self._people = {person.name: person for person in people}
-
-    def find(self, name: str) -> Person | None:
-        """One person, with the groups they are in at this moment."""
-        return self._people.get(name)
 
 
 def requirement(
@@ -167,9 +159,16 @@ class ApprovalDesk:
     """Takes people's words. The one path for every channel: CLI, console, chat."""
 
     def __init__(
-        self, *, store: Store, scribe: Scribe, people: People, woken: Callable[[], None] = lambda: None
+        self,
+        *,
+        store: Store,
+        scribe: Scribe,
+        people: People,
+        authority: Authority,
+        woken: Callable[[], None] = lambda: None,
     ) -> None:
         self._store = store
+        self._authority = authority
         self._scribe = scribe
         self._people = people
         self._woken = woken
@@ -187,9 +186,9 @@ class ApprovalDesk:
     ) -> Approval:
         """Record one person's grant or denial of what has this digest.
 
-        Raises NotFoundError, NotAllowedError (not in a group that is asked, excluded, voted already, no reason
-        where one is needed), InputError (no such decision, or an answer that the question does not take) and
-        StateConflictError (closed, expired, superseded, or another vote came first).
+        Raises NotFoundError, NotAllowedError (not let by policy, not in a group that is asked, excluded, voted
+        already, no reason where one is needed), InputError (no such decision, or an answer that the question does not
+        take) and StateConflictError (closed, expired, superseded, or another vote came first).
         """
         if decision not in _DECISIONS:
             raise InputError(f"{decision!r} is no decision; it is grant or deny")
@@ -199,6 +198,9 @@ class ApprovalDesk:
         who = self._people.find(person)
         if who is None:
             raise NotAllowedError(f"{person!r} is not among the configured people, so cannot decide")
+        await self._authority.require(
+            who.name, _deed(approval, decision), _subject(approval), run_id=approval.run_id, channel=method
+        )
         now = self._scribe.clock.now()
         _check_vote(approval, who=who, digest=digest, reason=reason, now=now)
         if decision == "grant":
@@ -267,6 +269,17 @@ def expire(approval: Approval, scribe: Scribe) -> Fact:
     """Time is over: that is a denial, never a grant."""
     write, told = closing(scribe, approval, ApprovalState.EXPIRED)
     return Fact(writes=(write, SignalRun(run_id=approval.run_id)), entries=(told,))
+
+
+def _deed(approval: Approval, decision: str) -> Deed:
+    if decision != "grant":
+        return Deed.DENY
+    return Deed.ANSWER if "question" in approval.binding else Deed.APPROVE
+
+
+def _subject(approval: Approval) -> SubjectFacts:
+    bound = {name: approval.binding.get(name) for name in ("playbook", "action", "impact")}
+    return SubjectFacts.model_validate({"kind": "approval", "id": approval.id, **bound})
 
 
 def _check_vote(approval: Approval, *, who: Person, digest: str, reason: str | None, now: datetime) -> None:

@@ -7,6 +7,7 @@ from types import MappingProxyType
 from typing import Any
 
 from soar.engine.again import AGAIN, forgotten, forgotten_from, repeats
+from soar.engine.authority import Authority
 from soar.engine.programs import Programs
 from soar.engine.scribe import Data, Scribe
 from soar.engine.skip import SKIPPABLE, asked_no_more, skippable, skipped_by_person
@@ -17,6 +18,7 @@ from soar.model.action import AttemptState
 from soar.model.entry import Entry, EntryType
 from soar.model.playbook import Playbook
 from soar.model.run import Run, RunKind, RunState, StepRecord, StepState
+from soar.policy.person import Deed, SubjectFacts
 from soar.store.port import Fact, PutStep, ReopenRun, RequestCancel, SetControl, SetPaused, Store, Write
 
 HALT = "halt"
@@ -25,10 +27,11 @@ _REOPENABLE = frozenset({RunState.FAILED, RunState.DENIED})
 
 
 class Control:
-    """Acts for one person."""
+    """Acts for one person. Every deed raises NotAllowedError where policy does not let them."""
 
-    def __init__(self, *, store: Store, scribe: Scribe, person: str) -> None:
+    def __init__(self, *, store: Store, scribe: Scribe, person: str, authority: Authority) -> None:
         self._store = store
+        self._authority = authority
         self._scribe = scribe.acting_as(f"person:{person}")
         self._person = person
 
@@ -36,6 +39,7 @@ class Control:
         """Ask for a run's end; what it has sent stays sent. Raises NotFoundError, StateConflictError."""
         run = await self._run(run_id)
         told = self._told(EntryType.RUN_CANCEL_REQUESTED, run, reason)
+        await self._may(Deed.CANCEL, run)
         await self._commit(Fact(writes=(RequestCancel(run_id=run.id),), entries=(told,)))
 
     async def pause(self, run_id: str, *, reason: str) -> list[str]:
@@ -46,6 +50,7 @@ class Control:
         """
         first = await self._run(run_id)
         held: list[str] = []
+        await self._may(Deed.PAUSE, first)
         if first.final or first.paused:
             raise StateConflictError(f"run {first.id} is {'paused' if first.paused else first.state} already")
         # Until it is held, a run may begin one sub-run more; and what has ended meanwhile needs no holding.
@@ -60,6 +65,7 @@ class Control:
     async def release(self, run_id: str, *, reason: str) -> list[str]:
         """Let a paused run go on, with its paused sub-runs; returns them. Raises NotFoundError, StateConflictError."""
         first = await self._run(run_id)
+        await self._may(Deed.RELEASE, first)
         if not first.paused:
             raise StateConflictError(f"run {first.id} is not paused")
         held = [run for run in await self._with_called(run_id) if run.paused]
@@ -93,6 +99,7 @@ class Control:
         take effect once more, unless the person says so with `repeat`.
         """
         run = await self._run(run_id)
+        await self._may(Deed.RETRY, run)
         if run.state not in _REOPENABLE:
             raise StateConflictError(f"run {run.id} is {run.state}; only failed and denied runs are retried")
         steps = await self._store.steps(run.id)
@@ -127,6 +134,7 @@ class Control:
         while the run is ready or running, or where somebody moved it meanwhile.
         """
         run = await self._run(run_id)
+        await self._may(Deed.SKIP, run)
         if run.state not in SKIPPABLE:
             raise StateConflictError(f"run {run.id} is {run.state}; a step is skipped where its run rests unfinished")
         steps = await self._store.steps(run.id)
@@ -147,6 +155,7 @@ class Control:
         StateConflictError for a run that does not need review, InputError where nothing at `path` is unknown.
         """
         run = await self._run(run_id)
+        await self._may(Deed.RESOLVE, run)
         if run.state is not RunState.NEEDS_REVIEW:
             raise StateConflictError(f"run {run.id} is {run.state}; only a run that needs review is resolved")
         steps = {
@@ -189,6 +198,7 @@ class Control:
         Raises InputError where nothing is left that can be.
         """
         run = await self._run(run_id)
+        await self._may(Deed.UNDO, run)
         if run.kind is RunKind.UNDO:
             raise InputError(f"run {run.id} is itself an undo; start the playbook again instead")
         attempts = await self._store.attempts(run.id)
@@ -203,13 +213,19 @@ class Control:
 
     async def halt(self, *, reason: str) -> None:
         """Stop every outgoing action, on all workers, from the next intent on."""
+        await self._authority.require(self._person, Deed.HALT, SubjectFacts(kind="service"))
         told = self._scribe.entry(EntryType.HALT_SET, HALT, payload={"reason": reason})
         await self._commit(Fact(writes=(SetControl(key=HALT, value=reason),), entries=(told,)))
 
     async def resume(self, *, reason: str) -> None:
         """Let actions go out again."""
+        await self._authority.require(self._person, Deed.RESUME, SubjectFacts(kind="service"))
         told = self._scribe.entry(EntryType.HALT_CLEARED, HALT, payload={"reason": reason})
         await self._commit(Fact(writes=(SetControl(key=HALT, value=None),), entries=(told,)))
+
+    async def _may(self, deed: Deed, run: Run) -> None:
+        subject = SubjectFacts(kind="run", id=run.id, playbook=run.playbook_id)
+        await self._authority.require(self._person, deed, subject, run_id=run.id)
 
     async def _run(self, run_id: str) -> Run:
         run = await self._store.run(run_id)

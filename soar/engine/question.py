@@ -92,17 +92,8 @@ class Questions:
     def _now(self, now: datetime) -> dict[str, Any]:
         second = now.replace(microsecond=0)
         if self._time[0] != second:
-            self._time = (second, _json(self._facts_of(second)))
+            self._time = (second, _json(time_facts(second, self._calendar)))
         return self._time[1]
-
-    def _facts_of(self, second: datetime) -> TimeFacts:
-        calendar = self._calendar
-        return TimeFacts.of(
-            second,
-            business_hours=calendar.in_business_hours(second),
-            freeze=calendar.frozen(second),
-            zone=calendar.zone,
-        )
 
     async def _counters(
         self, context: RunContext, request: ActionRequest
@@ -138,6 +129,13 @@ class Questions:
         own = {target.id for target in request.targets if target.type == kind}
         others = await self._store.targets_acted_on(kind, since, besides=own)
         return min(100 * (others + len(own) - 1) / size, 100.0)
+
+
+def time_facts(now: datetime, calendar: Calendar) -> TimeFacts:
+    """An instant, and what a calendar says of it."""
+    return TimeFacts.of(
+        now, business_hours=calendar.in_business_hours(now), freeze=calendar.frozen(now), zone=calendar.zone
+    )
 
 
 def _json(facts: Frozen) -> dict[str, Any]:

@@ -6,6 +6,7 @@ from collections.abc import Mapping, Sequence
 from datetime import datetime, timedelta
 from typing import Any
 
+from soar.engine.authority import Authority
 from soar.engine.scribe import Scribe
 from soar.errors import InputError, NotFoundError, StateConflictError
 from soar.library.index import checks
@@ -14,6 +15,7 @@ from soar.model.duration import format_duration
 from soar.model.entry import EntryType
 from soar.model.playbook import Trigger
 from soar.model.suppression import Suppression
+from soar.policy.person import Deed, SubjectFacts
 from soar.store.port import Fact, SetControl, Store
 from soar.store.suppressions import key_of
 
@@ -33,10 +35,11 @@ def holding_back(
 
 
 class Suppressor:
-    """Acts for one person."""
+    """Acts for one person. Every deed raises NotAllowedError where policy does not let them."""
 
-    def __init__(self, *, store: Store, scribe: Scribe, person: str) -> None:
+    def __init__(self, *, store: Store, scribe: Scribe, person: str, authority: Authority) -> None:
         self._store = store
+        self._authority = authority
         self._scribe = scribe.acting_as(f"person:{person}")
         self._person = person
 
@@ -76,6 +79,7 @@ class Suppressor:
             },
             data={"since": to_rfc3339(since), "until": to_rfc3339(until)},
         )
+        await self._may(Deed.SUPPRESS, new)
         old = [each for each in await self._store.suppressions() if each.over_at + LONGEST < now]
         forgotten = [SetControl(key=key_of(each.id), value=None) for each in old]
         await self._commit(Fact(writes=(_kept(new), *forgotten), entries=(told,)))
@@ -87,10 +91,16 @@ class Suppressor:
         found = await find_suppression(self._store, name)
         if found.over_at <= now:
             raise StateConflictError(f"{found.id} is over since {to_rfc3339(found.over_at)}")
+        await self._may(Deed.UNSUPPRESS, found)
         ended = found.model_copy(update={"ended_at": now, "ended_by": self._person})
         told = self._scribe.entry(EntryType.SUPPRESSION_ENDED, found.id, payload={"reason": reason})
         await self._commit(Fact(writes=(_kept(ended),), entries=(told,)))
         return ended
+
+    async def _may(self, deed: Deed, suppression: Suppression) -> None:
+        for playbook in suppression.playbooks or (None,):
+            subject = SubjectFacts(kind="suppression", id=suppression.id, playbook=playbook)
+            await self._authority.require(self._person, deed, subject)
 
     async def _commit(self, fact: Fact) -> None:
         refusal = (await self._store.commit([fact]))[0]

@@ -46,6 +46,7 @@ class EntryType(StrEnum):
     STATE_FORGOTTEN = "state.forgotten"
     HALT_SET = "halt.set"
     HALT_CLEARED = "halt.cleared"
+    PERSON_REFUSED = "person.refused"
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)

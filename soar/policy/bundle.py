@@ -28,10 +28,11 @@ from soar.model.base import canonical
 from soar.model.decision import DecisionDocument
 from soar.policy.dialect import Source, check, tree_of_schema
 from soar.policy.input import PolicyInput
+from soar.policy.person import PERSON_ENTRY_POINT, PERSON_PACKAGE, PersonInput, answer_of
 from soar.policy.port import ENTRY_POINT
 from soar.policy.reads import WHOLE, Field, fields_read
 from soar.policy.rego import EngineFault, Module, evaluate, explain, new_engine
-from soar.policy.rehearsal import rehearsal
+from soar.policy.rehearsal import person_rehearsal, rehearsal
 
 LINT: Final = "data.soar.lint.faults"
 _NAME = re.compile(r"[a-z][a-z0-9_]*")
@@ -46,6 +47,7 @@ class Bundle:
     tests: tuple[Module, ...] = field(repr=False)
     data: dict[str, Any] = field(repr=False)
     mandatory_controls: frozenset[str]
+    rules_people: bool = False  # whether it says what people may do
     reads: frozenset[Field] = WHOLE  # fields of the input on which a decision can depend
 
     @property
@@ -81,7 +83,9 @@ def load_bundle(folder: Path) -> Bundle:
         data={name: located.value for name, located in documents.items()},
         mandatory_controls=_mandatory(documents.get("controls")),
     )
-    return dataclasses.replace(bundle, reads=fields_read(_check(bundle, folder, documents)))
+    sources = _check(bundle, folder, documents)
+    actions = [source for source in sources if source.package != PERSON_PACKAGE]
+    return dataclasses.replace(bundle, reads=fields_read(actions), rules_people=len(actions) < len(sources))
 
 
 def fleet_of(bundle: Bundle) -> dict[str, float]:
@@ -136,7 +140,8 @@ def _check(bundle: Bundle, folder: Path, documents: dict[str, Located]) -> list[
     trees = {item["source"]["file"]: item["ast"] for item in orjson.loads(engine.get_ast_as_json())}
     sources = [Source(module, trees[module.path]) for module in bundle.modules]
     _check_entry_point(sources, folder)
-    check(sources, data=bundle.data, input_tree=tree_of_schema(input_schema()))
+    persons: dict[tuple[str, ...], Any] = {PERSON_PACKAGE: tree_of_schema(person_schema())}
+    check(sources, data=bundle.data, input_tree=tree_of_schema(input_schema()), other_inputs=persons)
     engine = new_engine(bundle.modules, bundle.data_json)  # without tests, as it will run
     defined = {".".join(("data", *source.package, rule)) for source in sources for rule in source.rules()}
     if LINT in defined:
@@ -144,12 +149,31 @@ def _check(bundle: Bundle, folder: Path, documents: dict[str, Located]) -> list[
     for question in rehearsal():
         answer = _ask(engine, ENTRY_POINT, bundle, folder, question)
         _check_decision(answer, bundle, sources, documents)
+    _check_people(engine, sources, documents)
     return sources
+
+
+def _check_people(engine: Any, sources: list[Source], documents: dict[str, Located]) -> None:
+    """Whoever says who may do what must be heard."""
+    rules = [source for source in sources if source.package == PERSON_PACKAGE]
+    if not rules and "people" in documents:
+        message = f"says who may do what, but there is no {PERSON_ENTRY_POINT} that reads it"
+        raise PolicyError(message, Place(documents["people"].file))
+    if rules:
+        try:
+            answer_of(engine, person_rehearsal())
+        except PolicyError as failure:
+            raise PolicyError(failure.message, Place(rules[0].module.file)) from failure
 
 
 def input_schema() -> dict[str, Any]:
     """The JSON Schema of what policy is asked; `policies/schemas/input.json` is this."""
     return PolicyInput.model_json_schema(mode="serialization")
+
+
+def person_schema() -> dict[str, Any]:
+    """The JSON Schema of what policy is asked about people; `policies/schemas/person.json` is this."""
+    return PersonInput.model_json_schema(mode="serialization")
 
 
 def _check_entry_point(sources: list[Source], folder: Path) -> None:

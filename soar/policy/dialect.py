@@ -47,6 +47,7 @@ _WHY = MappingProxyType(
 )
 
 Tree = Mapping[str, Any]  # what exists: a mapping goes on, anything else ends what is known
+_NO_OTHERS: Mapping[tuple[str, ...], Tree] = MappingProxyType({})
 
 
 @dataclass(frozen=True)
@@ -95,12 +96,22 @@ class Source:
         return found
 
 
-def check(sources: Iterable[Source], *, data: Mapping[str, Any], input_tree: Tree) -> None:
-    """Raise `PolicyError` at the first thing in these modules that is outside the profile."""
+def check(
+    sources: Iterable[Source],
+    *,
+    data: Mapping[str, Any],
+    input_tree: Tree,
+    other_inputs: Mapping[tuple[str, ...], Tree] = _NO_OTHERS,
+) -> None:
+    """Raise `PolicyError` at the first thing in these modules that is outside the profile.
+
+    `other_inputs` has the packages that are asked something else.
+    """
     sources = list(sources)
-    known = {"input": input_tree, "data": _data_tree(sources, data)}
+    tree = _data_tree(sources, data)
     functions = {(*s.package, name) for s in sources for name, kind in s.rules().items() if kind == "Func"}
     for source in sources:
+        known = {"input": other_inputs.get(source.package, input_tree), "data": tree}
         _Check(source, known, functions).run()
 
 

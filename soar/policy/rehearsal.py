@@ -23,6 +23,7 @@ from soar.policy.input import (
     TargetFacts,
     TimeFacts,
 )
+from soar.policy.person import Deed, PersonFacts, PersonInput, SubjectFacts
 
 _NOW = datetime(2026, 1, 5, 12, tzinfo=UTC)
 _DIGEST = "0" * 64
@@ -37,6 +38,16 @@ def rehearsal() -> tuple[PolicyInput, ...]:
         _question("look", Impact.READ, Risk.NONE),
         _question("contain", Impact.REVERSIBLE, Risk.CONTAIN, host, user, address),
         _question("destroy", Impact.DESTRUCTIVE, Risk.DESTRUCTIVE, host, user, address),
+    )
+
+
+def person_rehearsal() -> PersonInput:
+    """The question about a person."""
+    return PersonInput(
+        person=PersonFacts(name="rehearsal", groups=("rehearsal",)),
+        deed=Deed.RETRY,
+        subject=SubjectFacts(kind="run", id="rehearsal", playbook="rehearsal"),
+        time=TimeFacts.of(_NOW),
     )
 
 

@@ -16,9 +16,11 @@ import structlog
 
 from soar.connector.registry import InstanceConfig, Registry
 from soar.connector.secret import SecretResolver
-from soar.engine.approvals import ApprovalDesk, People
+from soar.engine.approvals import ApprovalDesk
+from soar.engine.authority import Authority
 from soar.engine.control import Control
 from soar.engine.intake import Intake
+from soar.engine.people import People
 from soar.engine.publishing import Anchor, AnchorFile, Publisher, prover
 from soar.engine.scribe import Scribe
 from soar.engine.timekeeper import Sequencer
@@ -31,12 +33,12 @@ from soar.journal.note import Signer
 from soar.kafka import Cluster
 from soar.library.folder import Library, load_folders
 from soar.library.index import TriggerIndex
-from soar.model.approval import Person
 from soar.model.catalogue import Catalogue
 from soar.model.clock import Clock, Ids, SharedClock, SystemClock, UlidSource
 from soar.model.playbook import Mode
 from soar.policy.bundle import Bundle, load_bundle
 from soar.service.anchoring import KafkaAnchor
+from soar.service.authority import authority_of, people_of
 from soar.service.keys import hold_key, read_key
 from soar.service.storage import store_of
 from soar.service.timing import look
@@ -78,11 +80,18 @@ class Service:
 
     def desk(self, woken: Callable[[], None] = lambda: None) -> ApprovalDesk:
         """Where people's decisions are taken."""
-        return ApprovalDesk(store=self.store, scribe=self.scribe, people=self.people, woken=woken)
+        return ApprovalDesk(
+            store=self.store, scribe=self.scribe, people=self.people, authority=self.authority, woken=woken
+        )
 
     def control(self, person: str) -> Control:
         """What this person may do to runs."""
-        return Control(store=self.store, scribe=self.scribe, person=person)
+        return Control(store=self.store, scribe=self.scribe, person=person, authority=self.authority)
+
+    @property
+    def authority(self) -> Authority:
+        """Who may do what, by the policies in force."""
+        return authority_of(self.loaded, self.store, self.scribe, lambda: self.bundle)
 
     def intake(self, admitted: Callable[[], None] = lambda: None) -> Intake:
         """The door for records."""
@@ -131,7 +140,7 @@ async def assemble(loaded: Loaded, *, clock: Clock | None = None, ids: Ids | Non
             library=_library(loaded, registry.catalogue()),
             mappings=load_mappings([loaded.path(path) for path in settings.mappings]),
             bundle=load_bundle(loaded.path(settings.policy.path)),
-            people=People([Person(name=p.name, groups=p.groups) for p in settings.people]),
+            people=people_of(loaded),
             scribe=Scribe(clock=clock, ids=ids),
             held=held,
         )

@@ -31,8 +31,8 @@ from soar.model.entry import EntryType
 from soar.policy.bundle import fleet_of
 from soar.policy.embedded import EmbeddedEngine
 from soar.policy.gate import Gate
-from soar.policy.input import Environment
 from soar.service.assembly import Service
+from soar.service.authority import environment_of
 from soar.service.calendar import calendar_of
 from soar.service.storage import archive_of
 from soar.service.timing import follow
@@ -64,7 +64,7 @@ class Running:
             ),
             connectors=service.registry,
             people=service.people,
-            environment=Environment(name=settings.environment.name, tenant=settings.environment.tenant),
+            environment=environment_of(service.loaded),
             times=times,
             calendar=calendar_of(settings.calendar),
             fleet=lambda: fleet_of(self.service.bundle),

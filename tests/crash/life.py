@@ -15,9 +15,9 @@ from typing import Any
 import asyncpg
 
 from soar.connector.registry import Registry
-from soar.engine.approvals import People
 from soar.engine.audit import verify_store
 from soar.engine.control import Control
+from soar.engine.people import People
 from soar.engine.scribe import Scribe
 from soar.errors import StateConflictError, StoreError
 from soar.ingest.mapping import Mappings, load_mappings

@@ -25,7 +25,12 @@ async def test_a_vote_after_its_time_is_refused_though_nobody_has_closed_the_req
     approval = await house.pending()
     clock = TestClock()
     clock.offset = timedelta(minutes=30)
-    desk = ApprovalDesk(store=house.store, scribe=Scribe(clock=clock, ids=UlidSource()), people=house.service.people)
+    desk = ApprovalDesk(
+        store=house.store,
+        scribe=Scribe(clock=clock, ids=UlidSource()),
+        people=house.service.people,
+        authority=house.service.authority,
+    )
     with pytest.raises(StateConflictError, match="expired"):
         await desk.vote(approval.id, person="alice", decision=decision, method="cli", digest=approval.digest)
     assert (await house.pending()) == approval

@@ -33,7 +33,7 @@ async def busy(either_house: House) -> House:
 
 
 def suppressor(house: House) -> Suppressor:
-    return Suppressor(store=house.store, scribe=house.service.scribe, person="alice")
+    return Suppressor(store=house.store, scribe=house.service.scribe, person="alice", authority=house.service.authority)
 
 
 async def hold(house: House, match: dict[str, Any], **more: Any) -> Suppression:

@@ -9,10 +9,11 @@ import pytest
 
 from soar.model.decision import Decision, DecisionDocument
 from soar.model.duration import parse_duration
-from soar.policy.bundle import Bundle, input_schema, load_bundle
+from soar.policy.bundle import Bundle, input_schema, load_bundle, person_schema
 from soar.policy.embedded import EmbeddedEngine
 from soar.policy.gate import Gate
 from soar.policy.input import ActorFacts, ApprovalFacts, Counters, PlaybookFacts, RunFacts, TimeFacts
+from soar.policy.person import Permission
 
 from .policy_questions import MONDAY, ROOT, Ask, CountingIds
 
@@ -156,7 +157,12 @@ deny contains {"code": "friday.no", "control": "friday", "msg": "not today"} if 
 
 @pytest.mark.parametrize(
     ("name", "schema"),
-    [("input", input_schema()), ("decision", DecisionDocument.model_json_schema())],
+    [
+        ("input", input_schema()),
+        ("decision", DecisionDocument.model_json_schema()),
+        ("person", person_schema()),
+        ("permission", Permission.model_json_schema()),
+    ],
 )
 def test_the_shipped_schemas_are_what_the_code_says(name: str, schema: dict[str, Any]) -> None:
     """`scripts/` has no generator: write what this comparison shows."""

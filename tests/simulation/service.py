@@ -11,11 +11,13 @@ from typing import Any
 import orjson
 
 from soar.engine.act import Actor
-from soar.engine.approvals import ApprovalDesk, People
+from soar.engine.approvals import ApprovalDesk
+from soar.engine.authority import Authority
 from soar.engine.control import Control
 from soar.engine.intake import Intake
 from soar.engine.interpreter import Interpreter
 from soar.engine.leases import LeaseTimes
+from soar.engine.people import People
 from soar.engine.programs import Programs
 from soar.engine.recorder import Recorder
 from soar.engine.scribe import Scribe
@@ -34,7 +36,7 @@ from soar.model.clock import Clock, Ids
 from soar.model.entry import EntryType
 from soar.policy.bundle import Bundle, load_bundle
 from soar.policy.gate import Gate
-from soar.policy.input import Environment
+from soar.policy.input import Environment, TimeFacts
 from soar.policy.port import ENTRY_POINT, UNDEFINED, Answer
 from soar.policy.rego import evaluate, new_engine
 from soar.store.port import Fact, InsertPlaybook, Store
@@ -197,9 +199,21 @@ class Engine:
 
 def desk(store: Store, scribe: Scribe) -> ApprovalDesk:
     """Where people's words are taken, as another process of the same machine does it."""
-    return ApprovalDesk(store=store, scribe=scribe, people=PEOPLE)
+    return ApprovalDesk(store=store, scribe=scribe, people=PEOPLE, authority=authority(store, scribe))
 
 
 def control(store: Store, scribe: Scribe, person: str) -> Control:
     """What a person may do to runs."""
-    return Control(store=store, scribe=scribe, person=person)
+    return Control(store=store, scribe=scribe, person=person, authority=authority(store, scribe))
+
+
+def authority(store: Store, scribe: Scribe) -> Authority:
+    """Policy as everywhere; the simulation's says nothing about people."""
+    return Authority(
+        store=store,
+        scribe=scribe,
+        people=PEOPLE,
+        bundle=lambda: house().bundle,
+        facts=lambda: TimeFacts.of(scribe.clock.now()),
+        environment=Environment(name="simulation", tenant="simulation"),
+    )
