@@ -145,6 +145,9 @@ def _created(fact: _Fact, _: _Seen) -> Line:
             values = fact.payload.get("vars", {})
             how = f" by {values.get('use')} {brief(values.get('params', {}))}"
             text = f"takes back step {data.get('parent_path')} of run {parent}{how if values else ''}"
+        case "notice":
+            whom = fact.payload.get("vars", {}).get("channel")
+            text = f"tells {whom or 'a group'} of step {data.get('parent_path')} of run {parent}, as policy wants"
         case _:
             text = f"{playbook} is started by hand"
     return fact.line(text, path="", notes=[f"playbook digest {short_digest(data.get('playbook_digest'))}"])
@@ -161,7 +164,7 @@ def _decided(fact: _Fact, seen: _Seen) -> Line | None:
     why = [f"{reason['msg']} [{reason['code']}]" for reason in decision.get("reasons", ())]
     why += [f"warning: {warning}" for warning in decision.get("warnings", ())]
     obligations = decision.get("obligations", ())
-    why += [f"to be taken back after {each['after']}" for each in obligations if each["type"] == "expire"]
+    why += [_DUTIES[each["type"]].format(**each) for each in obligations if each["type"] in _DUTIES]
     match fact.word:
         case "allow" if _READBACK.search(fact.subject):
             return None
@@ -171,6 +174,15 @@ def _decided(fact: _Fact, seen: _Seen) -> Line | None:
             return fact.line(f"{again}{by} denies {call}", Tone.BAD, notes=why)
     groups = [group for each in obligations if each["type"] == "approval" for group in each["groups"]]
     return fact.line(f"{again}{by} wants the consent of {quorums(groups)} to {call}", Tone.WAIT, notes=why)
+
+
+_DUTIES = MappingProxyType(
+    {
+        "expire": "to be taken back after {after}",
+        "rate": "at most {limit} in {window} under {key}",
+        "notify": "{group} is told: {msg}",
+    }
+)
 
 
 def _asked(fact: _Fact, seen: _Seen) -> Line:
@@ -344,6 +356,11 @@ def _run_finished(fact: _Fact, _: _Seen) -> Line:
     return fact.line(f"the run ends: {fact.word}", tone, path="", notes=notes)
 
 
+def _refused(fact: _Fact, _: _Seen) -> Line:
+    why = fact.payload.get("why")
+    return fact.line(f"{fact.person} may not {fact.data.get('deed')}{f': {why}' if why else ''}", Tone.BAD, path="")
+
+
 def _error(fact: _Fact) -> str:
     error, code = fact.payload.get("error"), fact.data.get("code")
     return "".join((f": {error}" if error else "", f" [{code}]" if code else ""))
@@ -371,5 +388,6 @@ _TELLERS: Mapping[str, _Teller] = MappingProxyType(
         EntryType.ACTION_INTENT: _intent,
         EntryType.ACTION_OUTCOME: _outcome,
         EntryType.UNDO_SCHEDULED: _undo,
+        EntryType.PERSON_REFUSED: _refused,
     }
 )

@@ -20,6 +20,8 @@ _AWAITED = MappingProxyType(
         "policy": "a decision of policy",
         "sent": "the answer to its call",
         "retry": "another try",
+        "rate": "room under a rate",
+        "recount": "a moment in which no other action comes between",
         "verify": "its effect to be seen",
         "readback": "another look at whether it happened",
         "begun": "what is within it",

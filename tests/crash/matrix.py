@@ -43,7 +43,7 @@ from tests.engine.house import TOKEN, fill_home
 from .life import Case, Parts, Scenario, live
 from .oracle import Found, differences
 from .points import Place, write_points
-from .scenarios import LIMITED, POLICY, SCENARIOS
+from .scenarios import LIMITED, PEOPLE, POLICY, SCENARIOS
 from .watch import Death, Slate, Told, Watch, Way
 
 LIFE_SECONDS = 90  # a life that takes longer hangs
@@ -138,6 +138,7 @@ def open_lane(folder: Path) -> Lane:
     home = folder / "home"
     fill_home(home, url)
     (home / "policies" / "main.rego").write_text(POLICY)
+    (home / "policies" / "people.rego").write_text(PEOPLE)
     lane = Lane(folder, url, lab)
     document = yaml.safe_load(lane.config.read_text())
     for name, more in LIMITED.items():

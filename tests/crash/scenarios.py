@@ -2,12 +2,16 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+import contextlib
+from collections.abc import Awaitable, Callable, Mapping
 from datetime import timedelta
+from functools import partial
 from typing import Any
 
 from soar.engine.control import HALT
 from soar.engine.suppressing import Suppressor
+from soar.errors import NotAllowedError
+from soar.journal.leaf import parse_leaf
 from soar.model.action import AttemptState
 from soar.model.playbook import Trigger
 from soar.model.run import RunState
@@ -30,6 +34,8 @@ effect := "require_approval" if {
 }
 
 default obligations := []
+
+obligations := [{"type": "rate", "key": "tickets", "limit": 1, "window": "1m"}] if input.playbook.id == "rated"
 
 obligations := [{"type": "approval", "groups": [{"group": "soc-lead"}], "ttl": "10m", "execution_ttl": ttl}] if {
     effect == "require_approval"
@@ -59,6 +65,22 @@ decision := {
     "obligations": obligations,
     "controls_evaluated": ["test"],
 }
+"""
+
+
+PEOPLE = """
+package soar.people
+
+default refused := false
+
+refused if input.person.name == "mallory"
+
+refused if {
+    input.subject.playbook == "unwelcome"
+    input.deed == "approve"
+}
+
+decision := {"schema": "soar.permission/v1", "allow": refused == false, "reasons": []}
 """
 
 
@@ -234,7 +256,7 @@ async def _held(life: Life) -> bool:
 async def _quieted(life: Life) -> bool:
     """Hold alerts back, let one come, end it."""
     told, now = await life.told(), life.clock.now()
-    suppressor = Suppressor(store=life.store, scribe=life.service.scribe, person="alice")
+    suppressor = _suppressor(life, "alice")
     if "suppression.added" not in told:
         trigger = Trigger.model_validate({"match": {"rule.name": {"any_of": ["quieted"]}}})
         await suppressor.add(trigger, playbooks=(), since=now, until=now + timedelta(hours=1), reason="a test")
@@ -245,6 +267,45 @@ async def _quieted(life: Life) -> bool:
         (one,) = await life.inner.suppressions()
         await suppressor.end(one.id, reason="a test")
         return True
+    return False
+
+
+def _suppressor(life: Life, person: str) -> Suppressor:
+    return Suppressor(store=life.store, scribe=life.service.scribe, person=person, authority=life.service.authority)
+
+
+async def _unwelcome(life: Life) -> bool:
+    """One deed after the other that policy does not let them do."""
+    refused = {
+        parse_leaf(row.leaf)["data"]["deed"] async for row in life.inner.entries() if row.type == "person.refused"
+    }
+    run, now = await life.run_of("unwelcome"), life.clock.now()
+    control, suppressor = life.service.control("mallory"), _suppressor(life, "mallory")
+    trigger, why, until = Trigger(where="alert.title == 'none'"), "a test", now + timedelta(hours=1)
+    if not await life.inner.suppressions():
+        await _suppressor(life, "alice").add(trigger, playbooks=(), since=now, until=until, reason=why)
+        return True
+    (held_back,) = await life.inner.suppressions()
+    deeds: dict[str, Callable[[], Awaitable[object]]] = {
+        "suppress": lambda: suppressor.add(trigger, playbooks=(), since=now, until=until, reason=why),
+        "unsuppress": lambda: suppressor.end(held_back.id, reason=why),
+        "cancel": lambda: control.cancel(run.id, reason=why),
+        "pause": lambda: control.pause(run.id, reason=why),
+        "release": lambda: control.release(run.id, reason=why),
+        "retry": lambda: control.retry(run.id, reason=why),
+        "skip": lambda: control.skip(run.id, "cut", reason=why),
+        "resolve": lambda: control.resolve(run.id, happened=True, reason=why),
+        "undo": lambda: control.undo(run.id),
+        "halt": lambda: control.halt(reason=why),
+        "resume": lambda: control.resume(reason=why),
+    }
+    for approval in await life.pending():
+        deeds["approve"] = partial(life.vote, approval)
+    for deed, do in deeds.items():
+        if deed not in refused:
+            with contextlib.suppress(NotAllowedError):
+                await do()
+            return True
     return False
 
 
@@ -460,6 +521,12 @@ SCENARIOS = (
     Scenario(
         name="queued",
         playbooks={"queued": steps(f"{{parallel: [{paged('a')}, {paged('b')}]}}")},
+    ),
+    Scenario(name="rated", playbooks={"rated": steps(ticket("first"), ticket("second"))}),
+    Scenario(
+        name="unwelcome",
+        playbooks={"unwelcome": steps(cut("cut", on_error="continue", approval=f"{{{LEADS}, expires: 1h}}"))},
+        act=_unwelcome,
     ),
     Scenario(name="quieted", playbooks={"quieted": steps(ticket("ticket"))}, alerts=(), act=_quieted),
     Scenario(name="bug", playbooks={"buggy": steps(ticket("ticket"))}, store_fault="bug"),

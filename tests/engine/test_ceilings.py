@@ -1,13 +1,17 @@
 """Limits on how much is done, kept by three workers on one store; the lab's own log is the judge."""
 
 import asyncio
+from collections.abc import Sequence
+from typing import Any
 
 import pytest
 
+from soar.errors import RecountError, StoreError
 from soar.model.run import RunState
+from soar.store.port import Fact, InsertAttempt, Store
 
 from .crew import Crew, until
-from .house import ALLOW
+from .house import ALLOW, House
 
 CUT = """
 playbook: it
@@ -72,3 +76,33 @@ async def test_no_more_than_its_part_of_the_fleet_is_affected(crew: Crew) -> Non
 async def test_without_a_limit_everything_is_done_however_often_it_is_overtaken(crew: Crew) -> None:
     await run_all(crew, *(f"h{number}" for number in range(60)))
     assert len(crew.isolations()) == 60
+
+
+class Crowded:
+    """A store where others come between the decision and its intent, so many times."""
+
+    def __init__(self, store: Store, times: int) -> None:
+        self._store = store
+        self.times = times
+
+    def __getattr__(self, name: str) -> Any:
+        return getattr(self._store, name)
+
+    async def commit(self, facts: Sequence[Fact]) -> list[StoreError | None]:
+        if self.times and any(isinstance(write, InsertAttempt) for fact in facts for write in fact.writes):
+            self.times -= 1
+            return [RecountError("others came between") for _ in facts]
+        return await self._store.commit(facts)
+
+
+async def test_who_is_overtaken_again_and_again_lets_others_go_first_for_a_while(house: House) -> None:
+    house.wrap = lambda store: Crowded(store, 25)
+    house.playbook("steps:\n  - {id: cut, use: host.isolate, with: {host: h1}}\n")
+    await house.start()
+    run = await house.go()
+    assert run.state is RunState.WAITING
+    assert (await house.step(run, "cut")).data == {"phase": "recount", "why": "others came between"}
+    await house.pass_time(2)
+    assert (await house.run(run.id)).state is RunState.SUCCEEDED
+    assert len(house.effects()) == 1
+    assert len(await house.told(run, "policy.decided")) == 1
