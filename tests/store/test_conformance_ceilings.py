@@ -12,6 +12,7 @@ from soar.model.action import Risk
 from soar.store.ceilings import Ceiling
 from soar.store.port import Fact, InsertAttempt, Store
 from soar.store.postgres import PostgresStore
+from soar.store.postgres.database import CONNECTIONS_MAX
 
 from .facts import NOW, begin, intent, later, put
 
@@ -74,10 +75,11 @@ async def test_targets_of_a_type_are_counted_once_each(store: Store) -> None:
 
 @pytest.fixture
 async def three(postgres_home: str) -> AsyncIterator[list[PostgresStore]]:
-    """Three processes' worth of stores on one database."""
+    """Three processes' worth of stores on one database, all connections made: who races must start together."""
     stores = [PostgresStore(postgres_home) for _ in range(3)]
     for store in stores:
         await store.open()
+    await asyncio.gather(*(store.counts() for store in stores * CONNECTIONS_MAX))
     yield stores
     for store in stores:
         await store.close()
@@ -88,13 +90,14 @@ async def test_of_batches_that_race_as_many_pass_together_as_one_ceiling_says(th
     """Keys in opposite orders, many at once: neither do two batches pass both, nor wait for each other for ever."""
     names = [f"run-{n}" for n in range(90)]
     await begin(three[0], *names)
-    orders = (("connector:edr", HOST, "playbook:p"), ("playbook:p", HOST, "connector:edr"))
 
-    async def write(place: int) -> int:
+    async def write(keys: tuple[str, ...], path: str, place: int) -> int:
         mine = names[place * 5 : place * 5 + 5]
-        facts = [Fact(writes=(capped(intent(name), 9, *orders[place % 2]),)) for name in mine]
+        facts = [Fact(writes=(capped(intent(name, path), 9, *keys[:: 1 if place % 2 else -1]),)) for name in mine]
         return (await three[place % 3].commit(facts)).count(None)
 
-    passed = await asyncio.gather(*(write(place) for place in range(18)))
-    assert sum(passed) == 10
-    assert await three[0].action_counts([HOST], HOUR) == {HOST: 10}
+    for turn in range(5):
+        keys = (f"rate:a{turn}", f"rate:b{turn}", f"rate:c{turn}")
+        passed = await asyncio.gather(*(write(keys, f"s{turn}", place) for place in range(18)))
+        assert sum(passed) == 10
+        assert await three[0].action_counts(keys, HOUR) == dict.fromkeys(keys, 10)
