@@ -18,9 +18,12 @@ from soar.store.port import Fact, Store
 
 log = structlog.get_logger(__name__)
 
+_STOPPING = frozenset({Deed.HALT, Deed.DENY})
+"""What must be possible just when policy is broken: it lets nothing out, and is never missed because of a bad rule."""
+
 
 class Authority:
-    """Asks the bundle in force. Where that cannot answer nobody may do anything, but halt: that needs no leave then."""
+    """Asks the bundle in force. Where that cannot answer nobody may do anything, but what stops actions."""
 
     def __init__(
         self,
@@ -74,7 +77,7 @@ class Authority:
         try:
             return permission(self._bundle(), question)
         except PolicyError as failure:
-            if question.deed is Deed.HALT:
+            if question.deed in _STOPPING:
                 log.warning("authority.absent", deed=question.deed.value, why=str(failure))
                 return Permission(allow=True)
             reason = PermissionReason(code="people.no_answer", msg=f"policy cannot say who may: {failure}")

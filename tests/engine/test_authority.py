@@ -102,11 +102,17 @@ async def test_a_playbook_has_lists_of_its_own(house: House) -> None:
 UNDEFINED = RULES.replace("default allow := false", "").replace("allow if listed", 'allow if input.deed == "retry"')
 
 
-async def test_where_policy_gives_no_answer_nobody_may_do_anything_but_halt(house: House) -> None:
-    """The kill switch must not wait for somebody to mend a rule."""
+async def test_where_policy_gives_no_answer_nobody_may_do_anything_but_stop(house: House) -> None:
+    """The kill switch must not wait for somebody to mend a rule, nor a no to what is asked."""
+    house.policy(ask("soc-lead"))
     people(house, {}, UNDEFINED)
     house.people(alice="soc-lead")
+    house.playbook(CUT)
     await house.start()
+    await house.go()
+    with pytest.raises(NotAllowedError):
+        await house.grant()
+    await house.vote("alice", "deny")
     with pytest.raises(NotAllowedError, match=r"policy cannot say who may: .* is undefined"):
         await house.control().resume(reason="x")
     await house.control().halt(reason="x")
