@@ -34,6 +34,20 @@ from soar.policy.rego import EngineFault, Module, evaluate, explain, new_engine
 from soar.policy.rehearsal import rehearsal
 
 LINT: Final = "data.soar.lint.faults"
+BATCH: Final = "data.soar.batch.decisions"
+"""What an OPA server is asked: the decisions on an array of questions, by their numbers in it."""
+_BATCH_REGO = """# METADATA
+# title: Many questions in one evaluation
+# description: Written by soar beside the bundle's own files; the input is an array of questions.
+# schemas:
+#   - input: {type: array}
+package soar.batch
+
+decisions[number] := decision if {
+	some number, question in input
+	decision := data.soar.main.decision with input as question
+}
+"""
 _NAME = re.compile(r"[a-z][a-z0-9_]*")
 
 
@@ -54,7 +68,7 @@ class Bundle:
         return canonical(self.data)
 
     def export(self, folder: Path) -> None:
-        """Write it as an OPA bundle folder (`opa run -b`, `opa test -b`, `opa build -b`), tests included.
+        """Write it as an OPA bundle folder (`opa run -b`, `opa test -b`, `opa build -b`), with its tests and `BATCH`.
 
         The data goes out as JSON, already read: OPA's own YAML would read `no` or `1:30` otherwise than we do.
         See https://www.openpolicyagent.org/docs/management-bundles for the format.
@@ -64,6 +78,7 @@ class Bundle:
             path = folder / module.path
             path.parent.mkdir(parents=True, exist_ok=True)
             path.write_text(module.source, encoding="utf-8")
+        (folder / "soar_batch.rego").write_text(_BATCH_REGO, encoding="utf-8")
         (folder / "data.json").write_bytes(self.data_json)
         (folder / ".manifest").write_bytes(orjson.dumps({"revision": self.revision, "rego_version": 1}))
 
