@@ -101,7 +101,9 @@ def load_bundle(folder: Path) -> Bundle:
 
 def _modules(folder: Path) -> Iterator[Module]:
     for path in sorted(folder.rglob("*.rego")):
-        yield Module(path.relative_to(folder).as_posix(), str(path), read_text(path, PolicyError))
+        source = read_text(path, PolicyError)
+        if source != _BATCH_REGO:  # in a folder that was exported
+            yield Module(path.relative_to(folder).as_posix(), str(path), source)
 
 
 def _documents(folder: Path) -> Iterator[tuple[str, Located]]:
@@ -162,6 +164,10 @@ def input_schema() -> dict[str, Any]:
 
 def _check_entry_point(sources: list[Source], folder: Path) -> None:
     package, _, rule = ENTRY_POINT.removeprefix("data.").rpartition(".")
+    batch = BATCH.removeprefix("data.").rpartition(".")[0]
+    for source in sources:
+        if ".".join(source.package) == batch:
+            raise PolicyError(f"package {batch} is soar's own; give yours another name", Place(source.module.file))
     mains = [source for source in sources if ".".join(source.package) == package]
     if not any(rule in source.rules() for source in mains):
         known = {name for source in mains for name in source.rules()}
