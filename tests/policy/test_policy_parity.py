@@ -3,6 +3,7 @@
 import asyncio
 import json
 import os
+import shutil
 import subprocess
 from collections.abc import Iterator
 from pathlib import Path
@@ -12,7 +13,7 @@ import pytest
 from hypothesis import Phase, given, seed, settings
 from hypothesis import strategies as st
 
-from soar.policy.bundle import Bundle
+from soar.policy.bundle import Bundle, load_bundle
 from soar.policy.dialect import BUILTINS
 from soar.policy.embedded import EmbeddedEngine
 from soar.policy.input import (
@@ -30,7 +31,7 @@ from soar.policy.server import OpaEngine
 from soar.policy.testing import run_tests
 
 from .opa_server import serve
-from .policy_questions import MONDAY, RISKS, question
+from .policy_questions import MONDAY, RISKS, ROOT, question
 
 SEED = int(os.environ.get("SOAR_PARITY_SEED", "20260105"))
 CORPUS = 2200
@@ -174,9 +175,20 @@ def posed(parts: dict[str, Any]) -> PolicyInput:
 
 
 @pytest.fixture(scope="module")
-def opa_url(opa_binary: Path, starters: Bundle, tmp_path_factory: pytest.TempPathFactory) -> Iterator[str]:
+def used(tmp_path_factory: pytest.TempPathFactory) -> Bundle:
+    """The starters as somebody uses them: the allowlist, which comes open, says what a playbook may do."""
+    folder = tmp_path_factory.mktemp("used") / "policies"
+    shutil.copytree(ROOT / "policies", folder)
+    (folder / "data/allowlist.yaml").write_text(
+        'otherwise: ["*"]\nplaybooks: {p2: [host.isolate, "lab_host.delete"]}\n'
+    )
+    return load_bundle(folder)
+
+
+@pytest.fixture(scope="module")
+def opa_url(opa_binary: Path, used: Bundle, tmp_path_factory: pytest.TempPathFactory) -> Iterator[str]:
     folder = tmp_path_factory.mktemp("bundle")
-    starters.export(folder)
+    used.export(folder)
     with serve(opa_binary, folder) as url:
         yield url
 
@@ -196,22 +208,22 @@ def corpus() -> list[dict[str, Any]]:
     return list(found.values())
 
 
-async def test_the_starters_decide_the_same_on_both_engines(opa_url: str, starters: Bundle) -> None:
+async def test_the_starters_decide_the_same_on_both_engines(opa_url: str, used: Bundle) -> None:
     """Thousands of generated questions, among them some for which each control has something to say."""
     documents = corpus()
     print(  # noqa: T201 - pytest shows it where the test fails
         f"seed {SEED}, {len(documents)} questions; SOAR_PARITY_SEED sets another"
     )
     assert len(documents) >= 2000
-    embedded = EmbeddedEngine(starters, timeout_seconds=60)
-    server = OpaEngine(opa_url, revision=starters.revision, timeout_seconds=60)
+    embedded = EmbeddedEngine(used, timeout_seconds=60)
+    server = OpaEngine(opa_url, revision=used.revision, timeout_seconds=60)
     ours, theirs = await asyncio.gather(*(engine.evaluate_many(documents) for engine in (embedded, server)))
     for engine in (embedded, server):
         await engine.close()
     for document, one, other in zip(documents, ours, theirs, strict=True):
         assert one == other, f"seed {SEED}: {json.dumps(document)}"
     assert {answer.value["effect"] for answer in ours} == {"allow", "deny", "require_approval"}
-    assert {reason["control"] for answer in ours for reason in answer.value["reasons"]} == starters.mandatory_controls
+    assert {reason["control"] for answer in ours for reason in answer.value["reasons"]} == used.mandatory_controls
 
 
 def test_the_starters_tests_pass_on_both_engines(opa_binary: Path, starters: Bundle, tmp_path: Path) -> None:
