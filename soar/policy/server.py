@@ -120,8 +120,7 @@ class OpaEngine:
             async with asyncio.timeout(self._timeout_seconds):
                 return await self._collector.answers(documents)
         except TimeoutError as late:
-            self.problem = "is too slow"
-            raise self._unavailable(f"gave no answer within {self._timeout_seconds} s") from late
+            raise self._unavailable(f"gave no answer within {self._timeout_seconds} s", "is too slow") from late
 
     async def close(self) -> None:
         """Answer what was asked before, then close the connections and end a server of ours."""
