@@ -33,8 +33,26 @@ class Meddler:
         self.status = 200
         self.meddle: Meddle | None = None
         self.asked = 0
+        self._serving: set[asyncio.Task[None]] = set()
 
     async def serve(self, reader: asyncio.StreamReader, writer: asyncio.StreamWriter) -> None:
+        """One connection."""
+        serving = asyncio.current_task()
+        assert serving
+        self._serving.add(serving)
+        try:
+            await self._serve(reader, writer)
+        finally:
+            writer.close()
+            with suppress(ConnectionError):
+                await writer.wait_closed()
+
+    async def end(self) -> None:
+        for serving in self._serving:
+            serving.cancel()
+        await asyncio.gather(*self._serving, return_exceptions=True)
+
+    async def _serve(self, reader: asyncio.StreamReader, writer: asyncio.StreamWriter) -> None:
         with suppress(asyncio.IncompleteReadError, ConnectionError):
             while True:
                 head = (await reader.readuntil(b"\r\n\r\n")).decode()
@@ -51,7 +69,6 @@ class Meddler:
                 answer = f"HTTP/1.1 {self.status if self.meddle else 200} X\r\ncontent-length: {len(body)}\r\n\r\n"
                 writer.write(answer.encode() + body)
                 await writer.drain()
-        writer.close()
 
     def _forward(self, path: str, question: bytes) -> bytes:
         request = urllib.request.Request(self._opa + path, question, {"content-type": "application/json"})
@@ -109,6 +126,7 @@ async def begun(house: House, meddler: Meddler) -> AsyncIterator[None]:
     await house.start()
     yield
     server.close()
+    await meddler.end()
 
 
 @pytest.fixture
