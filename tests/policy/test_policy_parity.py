@@ -13,6 +13,7 @@ import pytest
 from hypothesis import Phase, given, seed, settings
 from hypothesis import strategies as st
 
+from soar.cli.opa import opa_tests
 from soar.policy.bundle import Bundle, load_bundle
 from soar.policy.dialect import BUILTINS
 from soar.policy.embedded import EmbeddedEngine
@@ -236,6 +237,9 @@ def test_the_starters_tests_pass_on_both_engines(opa_binary: Path, starters: Bun
     names = {f"{test['package']}.{test['name']}" for test in json.loads(done.stdout) if not test.get("fail")}
     assert names == {result.name for result in report.results}
     assert report.percent >= 95
+    theirs = opa_tests(ROOT / "policies", str(opa_binary))
+    assert theirs.passed
+    assert theirs.percent >= 95
 
 
 def test_opa_finds_no_fault_with_the_starters(opa_binary: Path, starters: Bundle, tmp_path: Path) -> None:
