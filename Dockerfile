@@ -11,12 +11,14 @@ RUN python -m venv --without-pip /opt/soar \
 
 FROM python:3.11.14-slim-bookworm
 RUN pip uninstall --yes --root-user-action=ignore pip setuptools wheel \
-    && install --directory --owner=10001 --group=10001 --mode=0700 /var/lib/soar
+    && install --directory --owner=10001 --group=10001 --mode=0700 /var/lib/soar \
+    && install --directory --owner=10001 --group=10001 --mode=0755 /var/lib/soar-bundle
 COPY --from=build /opt/soar /opt/soar
 ENV PATH=/opt/soar/bin:$PATH PYTHONUNBUFFERED=1 PYTHONDONTWRITEBYTECODE=1
 # A number, so that an orchestrator can see without the image's user list that it is not root.
 USER 10001:10001
-# The only folder that soar writes to; the root file system may be read-only.
+# The only folder that soar writes to; the root file system may be read-only. `soar policy export` may write a bundle for an
+# OPA beside into /var/lib/soar-bundle, which a volume takes over with its owner.
 WORKDIR /var/lib/soar
 VOLUME /var/lib/soar
 EXPOSE 8787

@@ -34,11 +34,12 @@ check: .venv/dev ## formatting, lint, types, layers, shape
 	@scripts/check
 
 bench: .venv/run ## the quick benchmarks, in some minutes; docs/performance.md tells of all of them
-	@scripts/stack up postgres; trap 'scripts/stack down postgres' EXIT; \
+	@scripts/stack get opa; scripts/stack up postgres; trap 'scripts/stack down postgres' EXIT; \
 	dsn="$$(scripts/stack env postgres | cut -d= -f2-)"; run() { .venv/bin/python "benchmarks/$$@"; }; \
 	run matching.py; run journal.py --entries 100000; \
 	run durable.py --postgres "$$dsn" --workers 1 --runs 500 --rounds 2; \
-	run waiting.py --postgres "$$dsn" --runs 10000
+	run waiting.py --postgres "$$dsn" --runs 10000; \
+	run policy.py --opa "$$(scripts/stack env opa | sed -n 's/^SOAR_STACK_OPA_BINARY=//p')"
 
 clean: ## stop the servers and delete all that was installed, downloaded or written here
 	@! test -d .stack || scripts/stack wipe

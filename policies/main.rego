@@ -18,23 +18,19 @@ decision := {
 }
 
 controls_evaluated contains name if {
-	some control in data.soar.controls
-	some name in control.evaluated
+	some name in data.soar.controls[_].evaluated
 }
 
 denials contains reason if {
-	some control in data.soar.controls
-	some reason in control.deny
+	some reason in data.soar.controls[_].deny
 }
 
 asks contains ask if {
-	some control in data.soar.controls
-	some ask in control.approval
+	some ask in data.soar.controls[_].approval
 }
 
 warnings contains warning if {
-	some control in data.soar.controls
-	some warning in control.warn
+	some warning in data.soar.controls[_].warn
 }
 
 effect := "deny" if {

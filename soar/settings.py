@@ -44,6 +44,32 @@ class PolicySettings(Section):
 
     path: Path = Field(default=Path("policies"), description="Folder of Rego and data files.")
     timeout_seconds: float = Field(default=2.0, gt=0, description="Longest wait for one decision.")
+    engine: Literal["embedded", "opa"] = Field(
+        default="embedded", description="Who decides: Rego in this process, or an OPA server (1.21.3 or newer)."
+    )
+    spawn: bool = Field(
+        default=False, description="Start `opa`, found on PATH, with the service, and again whenever it ends."
+    )
+    url: str | None = Field(
+        default=None,
+        description="Where OPA answers: https://HOST:PORT, http://127.0.0.1:PORT or unix:///PATH/TO/SOCKET.",
+    )
+    token: str | None = Field(default=None, description="Secret reference of the bearer token that OPA asks for.")
+    ca: Path | None = Field(
+        default=None, description="PEM file of the authorities that vouch for OPA's certificate; else the system's."
+    )
+
+    @model_validator(mode="after")
+    def _one_server(self) -> Self:
+        if self.engine == "embedded":
+            for name in ("spawn", "url", "token", "ca"):
+                if getattr(self, name):
+                    raise ValueError(f"{name} is for an OPA server; write engine: opa too, or leave it out")
+        elif self.spawn == (self.url is not None):
+            raise ValueError("engine: opa takes either spawn: true, or the url of a server")
+        elif self.spawn and (self.token or self.ca):
+            raise ValueError("a spawned OPA needs no token and no ca: only this account can reach it")
+        return self
 
 
 class WitnessSettings(Section):

@@ -10,13 +10,19 @@ from typing import Any
 import pytest
 import yaml
 
+from soar.settings import PolicySettings
+
 ROOT = Path(__file__).resolve().parents[1]
 DOCKERFILE = (ROOT / "Dockerfile").read_text()
 COMPOSE: dict[str, Any] = yaml.safe_load((ROOT / "docker-compose.yml").read_text())
 SERVICES: dict[str, dict[str, Any]] = COMPOSE["services"]
 STACK_PARTS = ROOT / "scripts" / "stack_parts"
 
+ONCE = {name for name, service in SERVICES.items() if service.get("restart") == "no"}
+"""What does its work and ends, before others start."""
+
 each_service = pytest.mark.parametrize("name", SERVICES)
+each_server = pytest.mark.parametrize("name", SERVICES.keys() - ONCE)
 
 
 def is_pinned(image: str) -> bool:
@@ -38,12 +44,12 @@ def test_a_floating_tag_is_not_taken_for_a_pin() -> None:
     assert not any(is_pinned(image) for image in ("postgres", "postgres:latest", "postgres:15", "a/b:edge"))
 
 
-@each_service
+@each_server
 def test_its_health_is_checked(name: str) -> None:
     assert "healthcheck" in SERVICES[name] or ("build" in SERVICES[name] and "\nHEALTHCHECK " in DOCKERFILE)
 
 
-@each_service
+@each_server
 def test_it_is_published_on_loopback_only(name: str) -> None:
     assert all(port.startswith("127.0.0.1:") for port in SERVICES[name]["ports"])
 
@@ -51,7 +57,8 @@ def test_it_is_published_on_loopback_only(name: str) -> None:
 @each_service
 def test_it_can_gain_no_privileges(name: str) -> None:
     assert "no-new-privileges:true" in SERVICES[name]["security_opt"]
-    assert not {"privileged", "network_mode", "pid", "cap_add"} & SERVICES[name].keys()
+    assert not {"privileged", "pid", "cap_add"} & SERVICES[name].keys()
+    assert SERVICES[name].get("network_mode", "none") == "none"
     assert not any("docker.sock" in volume for volume in SERVICES[name].get("volumes", ()))
 
 
@@ -65,7 +72,26 @@ def test_soar_runs_without_rights() -> None:
 def test_soar_waits_for_healthy_servers() -> None:
     waits = SERVICES["soar"]["depends_on"]
     assert waits.keys() == SERVICES.keys() - {"soar"}
-    assert {wait["condition"] for wait in waits.values()} == {"service_healthy"}
+    for name, wait in waits.items():
+        assert wait["condition"] == ("service_completed_successfully" if name in ONCE else "service_healthy")
+
+
+def test_opa_reads_the_bundle_that_soar_wrote_of_the_policies_that_it_pins() -> None:
+    """Nobody but the exporter writes it; both soars see the same policies, and cannot change them."""
+    volumes = {name: service.get("volumes", []) for name, service in SERVICES.items()}
+    assert [name for name in SERVICES if any(v.startswith("bundle:") for v in volumes[name])] == ["opa", "bundle"]
+    assert "bundle:/bundle:ro" in volumes["opa"]
+    assert SERVICES["opa"]["command"][-2:] == ["--bundle", "/bundle"]
+    exporter, soar = SERVICES["bundle"], SERVICES["soar"]
+    assert exporter["command"] == ["policy", "export", "/var/lib/soar-bundle", "/policies"]
+    assert "bundle:/var/lib/soar-bundle" in volumes["bundle"]
+    assert "--owner=10001" in re.findall(r"install .* /var/lib/soar-bundle$", DOCKERFILE, re.MULTILINE)[0]
+    assert exporter["image"] == soar["image"]
+    for name in ("bundle", "soar"):
+        assert "./policies:/policies:ro" in volumes[name]
+    environment = {key: value for key, value in soar["environment"].items() if key.startswith("SOAR_POLICY__")}
+    policy = {key.removeprefix("SOAR_POLICY__").lower(): value for key, value in environment.items()}
+    assert PolicySettings.model_validate(policy).url == "http://opa:8181"
 
 
 def test_the_image_runs_as_a_number_that_is_not_root() -> None:

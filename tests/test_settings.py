@@ -18,6 +18,11 @@ WRONG = [
     ("people: [{name: a}, {name: a}]", "the person 'a' stands twice; keep one"),
     ("kafka: {topics: [a]}", "soar.yaml:1:8: 'kafka.bootstrap_servers' is missing; add it"),
     ("log: {level: loud}", "soar.yaml:1:14: 'log.level'"),
+    ("policy: {engine: oap}", "soar.yaml:1:18: 'policy.engine'"),
+    ("policy: {engine: opa}", "engine: opa takes either spawn: true, or the url of a server"),
+    ("policy: {engine: opa, spawn: true, url: http://opa}", "engine: opa takes either spawn: true, or the url"),
+    ("policy: {engine: opa, spawn: true, token: secret://env/T}", "a spawned OPA needs no token and no ca"),
+    ("policy: {url: http://opa:8181}", "url is for an OPA server; write engine: opa too, or leave it out"),
 ]
 
 

@@ -44,5 +44,6 @@ deny contains {"code": "blast_radius.fleet", "control": "blast_radius", "msg": m
 	some target in input.action.targets
 	target.type == type
 	percent >= limits.fleet_percent[type]
-	msg := sprintf("%v%% of all %ss are affected, at most %v%% (data/limits.yaml)", [percent, type, limits.fleet_percent[type]])
+	shown := ceil(percent) # engines differ in the last digits of a long fraction
+	msg := sprintf("up to %v%% of all %ss are affected, at most %v%% (data/limits.yaml)", [shown, type, limits.fleet_percent[type]])
 }

@@ -26,11 +26,12 @@ from soar.library.folder import load_folders
 from soar.model.catalogue import Catalogue
 from soar.model.clock import Clock, Ids
 from soar.model.decision import Verdict
+from soar.policy.address import OpaAddress
 from soar.policy.bundle import load_bundle
-from soar.policy.embedded import EmbeddedEngine
 from soar.policy.gate import Gate
 from soar.policy.rehearsal import rehearsal
 from soar.service import build_registry, read_key
+from soar.service.deciding import engine_of, server_of
 from soar.service.running import HONOURED
 from soar.service.storage import database_url
 from soar.settings import Loaded
@@ -42,6 +43,7 @@ from soar.store.sqlite.store import SCHEMA_VERSION
 
 BROKER_SECONDS = 5.0
 ANSWER_SECONDS = 2.0
+OPA_SECONDS = 3.0
 _REMEDIES = MappingProxyType(
     {
         "not_sent": "start it, or correct its config under connectors: in soar.yaml",
@@ -183,13 +185,23 @@ async def policy(patient: Patient) -> AsyncIterator[Line]:
     """Whether the bundle loads, and a plain question gets a decision that counts."""
     settings = patient.loaded.settings.policy
     bundle = load_bundle(patient.path(settings.path))
-    engine = EmbeddedEngine(bundle, timeout_seconds=settings.timeout_seconds)
+    modules = f"{counted(len(bundle.modules), 'module')}, revision {bundle.revision[:12]}"
+    server = server_of(patient.loaded)
+    if isinstance(server, OpaAddress):
+        if server.in_the_open:
+            fix = "use https, or a Unix socket, or see that nobody else is on that network"
+            yield Line(State.WARN, f"others on the way to {server.url} could answer in its place", fix)
+        if patient.offline:
+            yield Line(State.OK, f"{modules}; OPA at {server.url} not asked, as --offline")
+            return
+    engine = engine_of(patient.loaded, bundle, start_seconds=OPA_SECONDS)
+    gate = Gate(engine, mandatory_controls=bundle.mandatory_controls, ids=patient.ids, honours=HONOURED)
+    await gate.open()
     try:
-        gate = Gate(engine, mandatory_controls=bundle.mandatory_controls, ids=patient.ids, honours=HONOURED)
         decision = await gate.decide(rehearsal()[0].document())
     finally:
-        await engine.close()
-    modules = f"{counted(len(bundle.modules), 'module')}, revision {bundle.revision[:12]}"
+        await gate.close()
+    modules += "" if server is None else f", decided by OPA ({settings.url or server})"
     if decision.effect is Verdict.ALLOW:
         yield Line(State.OK, f"{modules}; a plain read is allowed")
     else:

@@ -9,6 +9,7 @@ from soar.cli.ground import counted, plain_faults, print_faults
 from soar.errors import ConfigError
 from soar.model.clock import SystemClock
 from soar.service import build_registry
+from soar.service.deciding import server_of
 from soar.settings import Loaded, settings_schema
 
 
@@ -56,5 +57,6 @@ def check(config: ConfigOption = None, as_json: JsonOption = False) -> None:
 
 
 async def _build(loaded: Loaded) -> None:
+    server_of(loaded)
     registry = build_registry(loaded, SystemClock())
     await registry.close()

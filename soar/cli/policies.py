@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import shutil
 from enum import StrEnum
 from pathlib import Path
 from typing import Annotated
@@ -11,7 +12,7 @@ import typer
 from soar.cli.base import FOUND, ConfigOption, JsonOption, out, print_json, settings, table, text
 from soar.cli.ground import counted, plain_faults, print_faults
 from soar.cli.opa import opa_tests
-from soar.errors import PolicyError
+from soar.errors import ConfigError, PolicyError
 from soar.policy.bundle import load_bundle
 from soar.policy.testing import Outcome, PolicyReport, run_tests
 
@@ -32,6 +33,7 @@ def add_to(app: typer.Typer) -> None:
     group = typer.Typer(help="Check and test policies.", no_args_is_help=True)
     group.command(name="test")(run_policy_tests)
     group.command(name="lint")(lint_policies)
+    group.command(name="export")(export_policies)
     app.add_typer(group, name="policy")
 
 
@@ -119,6 +121,28 @@ def lint_policies(folder: FolderArgument = None, config: ConfigOption = None, as
     print_faults([] if as_json else faults)
     if faults:
         raise typer.Exit(FOUND)
+
+
+def export_policies(
+    to: Annotated[
+        Path, typer.Argument(help="The folder for OPA: new, empty, or exported to before.", show_default=False)
+    ],
+    folder: FolderArgument = None,
+    config: ConfigOption = None,
+) -> None:
+    """Write the policies as a bundle for an OPA server: `opa run --server --bundle FOLDER`.
+
+    Its manifest has the revision that soar asks for, its data is JSON as soar read it.
+
+    Example: soar policy export /srv/opa/bundle
+    """
+    if to.exists() and not (to / ".manifest").is_file() and any(to.iterdir()):
+        raise ConfigError(f"{to} holds something else; name an empty folder, as what is in it is replaced")
+    bundle = load_bundle(_folder(folder, config))
+    for old in sorted(to.iterdir()) if to.exists() else ():
+        shutil.rmtree(old) if old.is_dir() else old.unlink()
+    bundle.export(to)
+    out.print(f"{text(to)}: revision {bundle.revision[:12]}")
 
 
 def _folder(folder: Path | None, config: Path | None) -> Path:

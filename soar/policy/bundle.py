@@ -35,6 +35,20 @@ from soar.policy.rego import EngineFault, Module, evaluate, explain, new_engine
 from soar.policy.rehearsal import person_rehearsal, rehearsal
 
 LINT: Final = "data.soar.lint.faults"
+BATCH: Final = "data.soar.batch.decisions"
+"""What an OPA server is asked: the decisions on an array of questions, by their numbers in it."""
+_BATCH_REGO = """# METADATA
+# title: Many questions in one evaluation
+# description: Written by soar beside the bundle's own files; the input is an array of questions.
+# schemas:
+#   - input: {type: array}
+package soar.batch
+
+decisions[number] := decision if {
+	some number, question in input
+	decision := data.soar.main.decision with input as question
+}
+"""
 _NAME = re.compile(r"[a-z][a-z0-9_]*")
 
 
@@ -56,7 +70,7 @@ class Bundle:
         return canonical(self.data)
 
     def export(self, folder: Path) -> None:
-        """Write it as an OPA bundle folder (`opa run -b`, `opa test -b`, `opa build -b`), tests included.
+        """Write it as an OPA bundle folder (`opa run -b`, `opa test -b`, `opa build -b`), with its tests and `BATCH`.
 
         The data goes out as JSON, already read: OPA's own YAML would read `no` or `1:30` otherwise than we do.
         See https://www.openpolicyagent.org/docs/management-bundles for the format.
@@ -66,6 +80,7 @@ class Bundle:
             path = folder / module.path
             path.parent.mkdir(parents=True, exist_ok=True)
             path.write_text(module.source, encoding="utf-8")
+        (folder / "soar_batch.rego").write_text(_BATCH_REGO, encoding="utf-8")
         (folder / "data.json").write_bytes(self.data_json)
         (folder / ".manifest").write_bytes(orjson.dumps({"revision": self.revision, "rego_version": 1}))
 
@@ -97,7 +112,9 @@ def fleet_of(bundle: Bundle) -> dict[str, float]:
 
 def _modules(folder: Path) -> Iterator[Module]:
     for path in sorted(folder.rglob("*.rego")):
-        yield Module(path.relative_to(folder).as_posix(), str(path), read_text(path, PolicyError))
+        source = read_text(path, PolicyError)
+        if source != _BATCH_REGO:  # in a folder that was exported
+            yield Module(path.relative_to(folder).as_posix(), str(path), source)
 
 
 def _documents(folder: Path) -> Iterator[tuple[str, Located]]:
@@ -178,6 +195,10 @@ def person_schema() -> dict[str, Any]:
 
 def _check_entry_point(sources: list[Source], folder: Path) -> None:
     package, _, rule = ENTRY_POINT.removeprefix("data.").rpartition(".")
+    batch = BATCH.removeprefix("data.").rpartition(".")[0]
+    for source in sources:
+        if ".".join(source.package) == batch:
+            raise PolicyError(f"package {batch} is soar's own; give yours another name", Place(source.module.file))
     mains = [source for source in sources if ".".join(source.package) == package]
     if not any(rule in source.rules() for source in mains):
         known = {name for source in mains for name in source.rules()}

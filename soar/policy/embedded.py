@@ -41,6 +41,7 @@ class EmbeddedEngine:
     """
 
     name = "embedded"
+    problem: str | None = None  # it is in this process, and its thread ends with it
 
     def __init__(self, bundle: Bundle, *, timeout_seconds: float = 2.0) -> None:
         self.revision = bundle.revision
@@ -54,6 +55,9 @@ class EmbeddedEngine:
         self._stop = weakref.finalize(self, self._requests.put, None)
         self._thread.start()
         ready.result()
+
+    async def open(self) -> None:
+        """It is ready since it was built."""
 
     async def evaluate(self, document: dict[str, Any]) -> Answer:
         """See `PolicyEngine.evaluate`."""

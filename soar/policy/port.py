@@ -45,6 +45,15 @@ class PolicyEngine(Protocol):
         """The bundle revision that answers must come from."""
         ...
 
+    @property
+    def problem(self) -> str | None:
+        """Why no decision can be had now, in few words and without addresses; None while all is well."""
+        ...
+
+    async def open(self) -> None:
+        """Make ready; raises `PolicyError` where it must not decide. That it is away for now is no error."""
+        ...
+
     async def evaluate(self, document: dict[str, Any]) -> Answer:
         """The answer to one input document; raises `PolicyUnavailableError` when none could be had in time."""
         ...
@@ -54,5 +63,5 @@ class PolicyEngine(Protocol):
         ...
 
     async def close(self) -> None:
-        """Let go of threads and connections; no further question is answered."""
+        """Answer what was asked before, then let go of threads, connections and processes."""
         ...

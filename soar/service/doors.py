@@ -82,6 +82,8 @@ class Doors:
         else:
             if problem := self._running.recorder.pulse.problem:
                 wrong["store"] = problem
+        if problem := self._running.gate.problem:
+            wrong["policy"] = problem
         if self._running.sequencer.disowned:
             wrong["journal"] = "is not signed any more; run: soar audit verify"
         if self._kafka is not None and self._kafka.problem:

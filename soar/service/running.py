@@ -29,11 +29,11 @@ from soar.model.alert import Record
 from soar.model.clock import SharedClock
 from soar.model.entry import EntryType
 from soar.policy.bundle import fleet_of
-from soar.policy.embedded import EmbeddedEngine
 from soar.policy.gate import Gate
 from soar.service.assembly import Service
 from soar.service.authority import environment_of
 from soar.service.calendar import calendar_of
+from soar.service.deciding import engine_of
 from soar.service.storage import archive_of
 from soar.service.timing import follow
 from soar.store.port import Fact, InsertPlaybook
@@ -51,17 +51,20 @@ class Running:
     def __init__(self, service: Service) -> None:
         self.service = service
         self.recorder = Recorder(service.store)
-        self.engine = EmbeddedEngine(service.bundle, timeout_seconds=service.loaded.settings.policy.timeout_seconds)
         programs = Programs(store=service.store, loaded=lambda: self.service.library.playbooks)
         settings = service.loaded.settings
         self.usher = Usher(store=service.store, recorder=self.recorder, scribe=service.scribe, woken=self._wake)
         times = LeaseTimes(timedelta(seconds=settings.worker.lease_seconds))
+        self.gate = Gate(
+            engine_of(service.loaded, service.bundle),
+            mandatory_controls=service.bundle.mandatory_controls,
+            ids=service.ids,
+            honours=HONOURED,
+        )
         actor = Actor(
             store=service.store,
             turned=self.usher.ring,
-            gate=Gate(
-                self.engine, mandatory_controls=service.bundle.mandatory_controls, ids=service.ids, honours=HONOURED
-            ),
+            gate=self.gate,
             connectors=service.registry,
             people=service.people,
             environment=environment_of(service.loaded),
@@ -109,6 +112,14 @@ class Running:
 
     async def start(self, *doors: Callable[[], Awaitable[None]]) -> None:
         """Tell the journal what is about to run, then run it."""
+        await self.gate.open()
+        try:
+            await self._begin(*doors)
+        except BaseException:
+            await self.gate.close()
+            raise
+
+    async def _begin(self, *doors: Callable[[], Awaitable[None]]) -> None:
         await self.recorder.start()
         await self.sequencer.check()
         await self._tell_start()
@@ -140,7 +151,7 @@ class Running:
         await self.recorder.stop()
         await self.sequencer.sign()
         await self.sequencer.close()
-        await self.engine.close()
+        await self.gate.close()
 
     async def _tell_start(self) -> None:
         service = self.service
@@ -163,7 +174,7 @@ class Running:
                 payload={"playbooks": {p.id: p.digest for p in library.playbooks.values()}},
                 data={"playbooks": len(library.playbooks), "refused": len(library.errors)},
             ),
-            scribe.entry(EntryType.POLICY_LOADED, service.bundle.revision, data={"engine": self.engine.name}),
+            scribe.entry(EntryType.POLICY_LOADED, service.bundle.revision, data={"engine": self.gate.engine}),
         )
         await self.recorder.record(Fact(writes=pins, entries=entries))
 

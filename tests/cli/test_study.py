@@ -25,6 +25,7 @@ COMMANDS = [
     "playbook schema",
     "policy test",
     "policy lint",
+    "policy export",
     "connectors list",
     "connectors show",
     "connectors test",

@@ -238,7 +238,7 @@ class Life:
         await self.running.start()
         if self.case.scenario.undecided and not await self.inner.runs():
             self.undecided = True
-            await self.running.engine.close()
+            await self.running.gate.close()
         await self.running.admit(self.case.records(self.clock.now()))
         act = self.case.scenario.act
         for _ in range(_ROUNDS):

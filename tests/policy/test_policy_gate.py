@@ -1,12 +1,14 @@
 """The gate fails closed: whatever is not a whole, understood decision of the pinned revision is a denial."""
 
+import asyncio
+import dataclasses
 import json
 from collections.abc import Iterable, Sequence
 from typing import Any
 
 import pytest
 
-from soar.errors import PolicyUnavailableError
+from soar.errors import PolicyError, PolicyUnavailableError
 from soar.model.decision import Decision, Verdict
 from soar.policy.bundle import Bundle, load_bundle
 from soar.policy.embedded import EmbeddedEngine
@@ -187,3 +189,52 @@ async def test_many_questions_get_their_own_decisions_in_order(
     decisions = await gate.decide_many([question.document() for question in questions])
     assert [d.effect for d in decisions] == [Verdict.DENY, Verdict.DENY, Verdict.ALLOW]
     assert [d.reasons[0].code for d in decisions[:2]] == ["protected.asset", "gate.input"]
+
+
+async def test_a_replaced_engine_decides_what_it_was_asked_and_nothing_after(starters: Bundle, ask: Ask) -> None:
+    """The next question is the new engine's alone; a decision is never half of each."""
+    asked, go = asyncio.Event(), asyncio.Event()
+
+    class Slow(EmbeddedEngine):
+        async def evaluate_many(self, documents: Sequence[dict[str, Any]]) -> list[Answer]:
+            asked.set()
+            await go.wait()
+            return await super().evaluate_many(documents)
+
+    before, after = Slow(starters), EmbeddedEngine(dataclasses.replace(starters, revision="next"))
+    gate = Gate(before, mandatory_controls=starters.mandatory_controls, ids=CountingIds())
+    question = ask("host.isolate", "host:ws-1").document()
+    under_way = asyncio.create_task(gate.decide(question))
+    await asked.wait()
+    assert gate.replace(after, mandatory_controls=["not evaluated"]) is before
+    changed = await gate.decide(question)
+    go.set()
+    unchanged = await under_way
+    assert (unchanged.effect, unchanged.revision) == ("allow", starters.revision)
+    assert (changed.effect, changed.revision) == ("deny", "next")
+    assert [reason.code for reason in changed.reasons] == ["gate.control_missing"]
+    assert gate.revision == "next"
+    await before.close()
+    await gate.close()
+
+
+@pytest.mark.parametrize(
+    ("rego", "says"),
+    [
+        ("x if input.alrt.id", "slip.rego:3:6: nothing at input.alrt, .* did you mean 'alert'"),
+        ("x {\n\tinput.halted\n}", "slip.rego:3:3: .*this is Rego v0; write `name if"),
+        ('x if http.send({"url": "http://a"})', "slip.rego:3:6: http.send .* what a rule needs comes as input"),
+    ],
+)
+async def test_a_slip_is_refused_with_its_place_and_what_runs_stays_in_force(
+    write: Write, ask: Ask, rego: str, says: str
+) -> None:
+    folder = write()
+    bundle = load_bundle(folder)
+    gate = Gate(EmbeddedEngine(bundle), mandatory_controls=bundle.mandatory_controls, ids=CountingIds())
+    (folder / "slip.rego").write_text(f"package soar.slip\n\n{rego}\n")
+    with pytest.raises(PolicyError, match=says):
+        load_bundle(folder)
+    decision = await gate.decide(ask("ticket.create").document())
+    assert (decision.effect, decision.revision) == ("allow", bundle.revision)
+    await gate.close()
