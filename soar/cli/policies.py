@@ -11,6 +11,7 @@ import typer
 from soar.cli.base import FOUND, ConfigOption, JsonOption, out, print_json, settings, table, text
 from soar.cli.ground import counted, plain_faults, print_faults
 from soar.cli.opa import opa_tests
+from soar.cli.policy_history import backtest
 from soar.errors import PolicyError
 from soar.policy.bundle import load_bundle
 from soar.policy.testing import Outcome, PolicyReport, run_tests
@@ -32,6 +33,7 @@ def add_to(app: typer.Typer) -> None:
     group = typer.Typer(help="Check and test policies.", no_args_is_help=True)
     group.command(name="test")(run_policy_tests)
     group.command(name="lint")(lint_policies)
+    group.command()(backtest)
     app.add_typer(group, name="policy")
 
 
