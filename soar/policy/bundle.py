@@ -14,7 +14,7 @@ from __future__ import annotations
 import dataclasses
 import hashlib
 import re
-from collections.abc import Iterator
+from collections.abc import Iterator, Mapping
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any, Final
@@ -47,6 +47,7 @@ class Bundle:
     data: dict[str, Any] = field(repr=False)
     mandatory_controls: frozenset[str]
     reads: frozenset[Field] = WHOLE  # fields of the input on which a decision can depend
+    rules: Mapping[str, Place] = field(default_factory=dict, repr=False)  # `data.soar.main.decision` -> where it begins
 
     @property
     def data_json(self) -> bytes:
@@ -81,7 +82,18 @@ def load_bundle(folder: Path) -> Bundle:
         data={name: located.value for name, located in documents.items()},
         mandatory_controls=_mandatory(documents.get("controls")),
     )
-    return dataclasses.replace(bundle, reads=fields_read(_check(bundle, folder, documents)))
+    sources = _check(bundle, folder, documents)
+    rules = {
+        ".".join(("data", *source.package, name)): place
+        for source in sources
+        for name, place in source.places().items()
+    }
+    return dataclasses.replace(bundle, reads=fields_read(sources), rules=rules)
+
+
+def located_data(folder: Path) -> dict[str, Located]:
+    """The data files of a bundle by name, with the place of every value; raises `PolicyError` as `load_bundle` does."""
+    return dict(_documents(folder / "data"))
 
 
 def _modules(folder: Path) -> Iterator[Module]:

@@ -58,6 +58,15 @@ class Ruling:
         reasons = tuple((each["code"], each["control"], each["msg"]) for each in decision["reasons"])
         return cls(WORDS[decision["effect"]], ", ".join(sorted(people)), reasons)
 
+    def same(self, other: Ruling) -> bool:
+        """Whether the same may happen, once the same people agree; reasons are not compared."""
+        return (self.effect, self.people) == (other.effect, other.people)
+
+    def apart(self, other: Ruling) -> tuple[str, ...]:
+        """The controls of which only one of both has a reason of that code."""
+        mine, theirs = ({(code, control) for code, control, _ in each.reasons} for each in (self, other))
+        return tuple(sorted({control for _, control in mine ^ theirs})) or ("decision",)
+
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Past:
@@ -75,8 +84,13 @@ class Past:
     @property
     def action(self) -> str:
         """What was to be done, and to whom."""
-        action = self.question["action"]
-        return " ".join([f"{action['connector']}.{action['verb']}", *(each["id"] for each in action["targets"])])
+        return action_of(self.question)
+
+
+def action_of(question: Document) -> str:
+    """What a question wants to do, and to whom."""
+    action = question["action"]
+    return " ".join([f"{action['connector']}.{action['verb']}", *(each["id"] for each in action["targets"])])
 
 
 class UndecidableError(Exception):
@@ -135,9 +149,7 @@ class Flip:
     @property
     def controls(self) -> tuple[str, ...]:
         """The controls that say something else now."""
-        old = {(code, control) for code, control, _ in self.past.ruling.reasons}
-        new = {(code, control) for code, control, _ in self.new.reasons}
-        return tuple(sorted({control for _, control in old ^ new})) or ("decision",)
+        return self.past.ruling.apart(self.new)
 
 
 class Bench:
@@ -276,5 +288,5 @@ class Backtest:
         self.distinct += len(page.new)
         for past, key in zip(page.pasts, page.keys, strict=True):
             new = page.known[key]
-            if (past.ruling.effect, past.ruling.people) != (new.effect, new.people):
+            if not past.ruling.same(new):
                 yield Flip(past, new)
