@@ -2,9 +2,9 @@
 
 python benchmarks/backtest.py [--decisions N] [--postgres DSN] [--json] [--check]
 
-N decisions under the starter policies, one every 25 seconds over the last 29 days, each with another time, run and target
-(so that hardly two are alike in what the rules read), are put into an SQLite store, or into the database of a DSN, which
-must be empty. The changed policies ask people about containment on high alerts and allow a target one action an hour.
+N decisions under the starter policies, one every 25 seconds over the last 29 days, each with another time, run and
+target (so that no two are alike in what the rules read), are put into an SQLite store, or into the database of a DSN,
+which must be empty. The changed policies ask people about containment on high alerts and allow a target one action an hour.
 The command runs as a person runs it, in a process of its own. `--check` ends with exit code 1 where it took a minute or
 longer, or where the flips are not those that the change must give.
 """
@@ -27,7 +27,15 @@ from soar.model.clock import earliest
 from soar.model.entry import Entry, EntryType
 from soar.policy.bundle import load_bundle
 from soar.policy.input import (
-    ActionFacts, AlertFacts, Count, Counters, PlaybookFacts, PolicyInput, RunFacts, TargetFacts, TimeFacts,
+    ActionFacts,
+    AlertFacts,
+    Count,
+    Counters,
+    PlaybookFacts,
+    PolicyInput,
+    RunFacts,
+    TargetFacts,
+    TimeFacts,
 )  # fmt: skip
 from soar.policy.replay import Bench
 from soar.service.assembly import HONOURED, starters

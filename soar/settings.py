@@ -41,6 +41,9 @@ class PolicySettings(Section):
 
     path: Path = Field(default=Path("policies"), description="Folder of Rego and data files.")
     timeout_seconds: float = Field(default=2.0, gt=0, description="Longest wait for one decision.")
+    shadow: Path | None = Field(
+        default=None, description="Folder of a candidate: asked the same beside it, journalled where it differs."
+    )
 
 
 class WitnessSettings(Section):

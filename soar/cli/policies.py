@@ -11,6 +11,7 @@ import typer
 from soar.cli.base import FOUND, ConfigOption, JsonOption, out, print_json, table, text
 from soar.cli.ground import counted, plain_faults, print_faults
 from soar.cli.opa import opa_tests
+from soar.cli.policy_change import promote, shadow
 from soar.cli.policy_compare import diff
 from soar.cli.policy_eval import coverage, evaluate, folder_of, row_of
 from soar.cli.policy_explain import explain
@@ -41,6 +42,8 @@ def add_to(app: typer.Typer) -> None:
     group.command()(explain)
     group.command()(diff)
     group.command()(backtest)
+    group.command()(shadow)
+    group.command()(promote)
     app.add_typer(group, name="policy")
 
 

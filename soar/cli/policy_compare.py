@@ -7,6 +7,7 @@ from typing import Annotated, Any
 
 import typer
 
+from soar import logs
 from soar.cli.base import FOUND, JsonOption, out, print_json, text
 from soar.cli.ground import counted
 from soar.engine.wording import brief
@@ -30,6 +31,7 @@ def diff(
 
     Example: soar policy diff policies policies-new
     """
+    logs.configure(level="error")
     found = compare((old, load_bundle(old)), (new, load_bundle(new)), honours=HONOURED)
     if as_json:
         print_json(_plain(found))

@@ -9,6 +9,7 @@ from typing import Annotated, Any
 import typer
 from pydantic import BaseModel, ValidationError
 
+from soar import logs
 from soar.cli.base import FOUND, ConfigOption, JsonOption, out, print_json, settings, table, text
 from soar.errors import ConfigError, InputError
 from soar.located import explain, load, read_text
@@ -48,6 +49,7 @@ def evaluate(
         return
     if question is None:
         raise ConfigError("name a file with the input document, or - for standard input; --example prints one")
+    logs.configure(level="error")
     document = read_question(question)
     bundle = load_bundle(folder_of(policies, config))
     with Bench(bundle, honours=HONOURED) as bench:
@@ -123,7 +125,9 @@ def coverage(
                 "percent": round(report.percent, 1),
                 "at_least": least,
                 "enough": enough,
-                "files": [{**each.model_dump(mode="json"), "percent": round(each.percent, 1)} for each in report.coverage],
+                "files": [
+                    {**each.model_dump(mode="json"), "percent": round(each.percent, 1)} for each in report.coverage
+                ],
             }
         )
     else:

@@ -14,6 +14,7 @@ from typing import Annotated, Any
 import typer
 from rich.progress import Progress
 
+from soar import logs
 from soar.cli.base import FOUND, ConfigOption, JsonOption, as_json, err, out, settings, table, text
 from soar.cli.ground import counted
 from soar.cli.reading import LONG, reading
@@ -48,9 +49,7 @@ class FailOn(StrEnum):
     def counts(self, flip: Flip) -> bool:
         """Whether this one does."""
         return (
-            self is FailOn.ANY
-            or (self is FailOn.LOOSER and flip.looser)
-            or (self is FailOn.STRICTER and flip.stricter)
+            self is FailOn.ANY or (self is FailOn.LOOSER and flip.looser) or (self is FailOn.STRICTER and flip.stricter)
         )
 
 
@@ -90,8 +89,9 @@ def backtest(
 
     Example: soar policy backtest policies-new --since 30d --fail-on looser
     """
+    logs.configure(level="error")
     bundle = load_bundle(folder)
-    begin = _begin(since)
+    begin = begin_of(since)
     tally = _Tally()
     with reading(settings(config)) as (evidence, archive):
         size, _ = evidence.tree()
@@ -140,8 +140,8 @@ def leaf_of(entry: StoredEntry) -> dict[str, Any]:
         raise JournalError(message, entry.index) from failure
 
 
-def _begin(since: str) -> str:
-    """The instant as the journal spells it; raises ConfigError."""
+def begin_of(since: str) -> str:
+    """The instant that --since names, as the journal spells it; raises ConfigError."""
     try:
         if len(since) >= _DAY:
             return to_rfc3339(from_rfc3339(since if "T" in since else f"{since}T00:00:00Z"))
@@ -185,8 +185,7 @@ def _summary(tally: _Tally, replay: Backtest, *, since: str, revision: str) -> d
             for (control, kind), count in tally.controls.most_common()
         ],
         "undecidable": [
-            {"why": why, "count": count, "first": tally.examples[why]}
-            for why, count in tally.undecidable.most_common()
+            {"why": why, "count": count, "first": tally.examples[why]} for why, count in tally.undecidable.most_common()
         ],
     }
 

@@ -46,6 +46,8 @@ class EntryType(StrEnum):
     STATE_FORGOTTEN = "state.forgotten"
     HALT_SET = "halt.set"
     HALT_CLEARED = "halt.cleared"
+    POLICY_PROMOTED = "policy.promoted"
+    POLICY_DIFFERED = "policy.differed"
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)

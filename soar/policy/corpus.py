@@ -154,7 +154,7 @@ class _Maker:
         return self._chance.random() < 0.8
 
     def _rarely(self, make: Any, usual: Any) -> Any:
-        return usual if self._chance.random() < 0.6 else make()
+        return usual if self._chance.random() < 0.8 else make()
 
     def _one(self, choices: Sequence[T]) -> T:
         return choices[self._chance.randrange(len(choices))]

@@ -9,7 +9,7 @@ run parks and asks again. Either way nothing is sent.
 from __future__ import annotations
 
 import json
-from collections.abc import Iterable, Sequence
+from collections.abc import Callable, Iterable, Sequence
 from typing import Any, Final
 
 import orjson
@@ -36,11 +36,22 @@ class _RefusedError(Exception):
         self.code = code
 
 
+class _Force:
+    """What is in force at one time: replaced whole, never in part."""
+
+    def __init__(self, engine: PolicyEngine, mandatory_controls: Iterable[str]) -> None:
+        self.engine = engine
+        self.revision = engine.revision  # pinned: an engine that moves on later is a denial
+        self.mandatory = frozenset(mandatory_controls)
+        self.last: tuple[Answer, DecisionDocument] | None = None
+
+
 class Gate:
     """Asks one engine and trusts nothing it says until it is checked.
 
     `mandatory_controls` usually are the bundle's. `honours` names the obligations that the caller carries out: a
-    decision with another one is a denial, because an allow whose condition nobody keeps is no allow.
+    decision with another one is a denial, because an allow whose condition nobody keeps is no allow. `told` hears of
+    each decision as soon as it is had; it must neither wait nor fail.
     """
 
     def __init__(
@@ -50,23 +61,34 @@ class Gate:
         mandatory_controls: Iterable[str],
         ids: Ids,
         honours: Iterable[str] = ("approval",),
+        told: Callable[[Document, Decision], None] = lambda *_: None,
     ) -> None:
-        self._engine = engine
-        self._revision = engine.revision  # pinned: an engine that moves on later is a denial
-        self._mandatory = frozenset(mandatory_controls)
+        self._told = told
+        self._force = _Force(engine, mandatory_controls)
         self._ids = ids
         self._honours = frozenset(honours)
-        self._last: tuple[Answer, DecisionDocument] | None = None
 
     @property
     def engine(self) -> str:
         """The engine's name."""
-        return self._engine.name
+        return self._force.engine.name
 
     @property
     def revision(self) -> str:
         """The revision that decisions must come from."""
-        return self._revision
+        return self._force.revision
+
+    async def close(self) -> None:
+        """Let go of the engine."""
+        await self._force.engine.close()
+
+    def replace(self, engine: PolicyEngine, *, mandatory_controls: Iterable[str]) -> PolicyEngine:
+        """Ask this engine from now on; returns the one before, for the caller to close.
+
+        What is being decided still is decided whole by the one before, whose `close` waits for that.
+        """
+        before, self._force = self._force.engine, _Force(engine, mandatory_controls)
+        return before
 
     async def decide(self, document: Document) -> Decision:
         """The decision on one question; raises `PolicyUnavailableError` when no answer could be had."""
@@ -74,18 +96,22 @@ class Gate:
 
     async def decide_many(self, documents: Sequence[Document]) -> list[Decision]:
         """The decisions on several questions, in their order, for one trip to the engine."""
+        force = self._force  # all that follows is by this engine, even where another replaces it meanwhile
         askable = [document for document in documents if _exact(document)]
-        answered = await self._engine.evaluate_many(askable) if askable else ()
+        answered = await force.engine.evaluate_many(askable) if askable else ()
         answers = {id(document): answer for document, answer in zip(askable, answered, strict=True)}
-        return [self._decision(answers.get(id(document))) for document in documents]
+        decisions = [self._decision(force, answers.get(id(document))) for document in documents]
+        for document, decision in zip(documents, decisions, strict=True):
+            self._told(document, decision)
+        return decisions
 
-    def _decision(self, answer: Answer | None) -> Decision:
+    def _decision(self, force: _Force, answer: Answer | None) -> Decision:
         try:
-            document = self._checked(answer)
+            document = self._checked(force, answer)
         except _RefusedError as refused:
             reason = Reason(code=f"{CONTROL}.{refused.code}", control=CONTROL, msg=str(refused))
             document = DecisionDocument(effect=Verdict.DENY, reasons=(reason,), controls_evaluated=(CONTROL,))
-            log.warning("policy.refused", code=reason.code, why=reason.msg, engine=self.engine)
+            log.warning("policy.refused", code=reason.code, why=reason.msg, engine=force.engine.name)
         return Decision(
             id=self._ids.new("decision"),
             effect=document.effect,
@@ -93,26 +119,26 @@ class Gate:
             warnings=document.warnings,
             obligations=document.obligations,
             controls_evaluated=document.controls_evaluated,
-            engine=self.engine,
-            revision=self._revision,
+            engine=force.engine.name,
+            revision=force.revision,
         )
 
-    def _checked(self, answer: Answer | None) -> DecisionDocument:
+    def _checked(self, force: _Force, answer: Answer | None) -> DecisionDocument:
         if answer is None:
             raise _RefusedError("input", "the input holds a number that JSON does not keep exactly")
-        if answer.revision != self._revision:
-            msg = f"revision {answer.revision or 'none'} answered, not the pinned {self._revision}"
+        if answer.revision != force.revision:
+            msg = f"revision {answer.revision or 'none'} answered, not the pinned {force.revision}"
             raise _RefusedError("revision", msg)
         if answer.fault is not None:
             raise _RefusedError("fault", f"the policy failed on this input: {answer.fault}")
         if answer.value is UNDEFINED:
             raise _RefusedError("undefined", "the policy gave no decision: the result is undefined")
-        if self._last is None or self._last[0] is not answer:  # an engine with a memory gives the very same again
-            self._last = (answer, self._complete(_parsed(answer)))
-        return self._last[1]
+        if force.last is None or force.last[0] is not answer:  # an engine with a memory gives the very same again
+            force.last = (answer, self._complete(force, _parsed(answer)))
+        return force.last[1]
 
-    def _complete(self, document: DecisionDocument) -> DecisionDocument:
-        missing = sorted(self._mandatory - set(document.controls_evaluated))
+    def _complete(self, force: _Force, document: DecisionDocument) -> DecisionDocument:
+        missing = sorted(force.mandatory - set(document.controls_evaluated))
         if missing:
             raise _RefusedError("control_missing", f"mandatory controls were not evaluated: {', '.join(missing)}")
         if document.effect is Verdict.DENY:

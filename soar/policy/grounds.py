@@ -9,6 +9,7 @@ from __future__ import annotations
 import copy
 from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass
+from functools import partial
 from pathlib import Path
 from typing import Any, Final
 
@@ -100,8 +101,10 @@ class Inquiry:
             value = _at(self._question, path)
             others = () if value is _GONE else _others(value, _schema_at(self._schema, path))
             effects = [(words, self._effect(_with(self._question, path, other))) for words, other in others]
-            for effect in dict.fromkeys(effect for _, effect in effects if effect not in {now, None}):
-                found.append(Otherwise(path, " or ".join(w for w, then in effects if then == effect), str(effect)))
+            found += [
+                Otherwise(path, " or ".join(words for words, then in effects if then == effect), str(effect))
+                for effect in dict.fromkeys(effect for _, effect in effects if effect not in {now, None})
+            ]
         return tuple(found)
 
     def _fields(self, reason: Reason, wanted: int) -> tuple[Turned, ...]:
@@ -157,7 +160,7 @@ class Inquiry:
         for field in fields:
             schema = _schema_at(self._schema, field.path)
             others = [
-                *_limits(field.value, schema, lambda value, path=field.path: gone(path, value)),
+                *_limits(field.value, schema, partial(gone, field.path)),
                 *((words, value) for words, value in _others(field.value, schema) if gone(field.path, value)),
             ]
             effects = [(words, self._effect(_with(self._question, field.path, value))) for words, value in others]
@@ -190,7 +193,9 @@ def essential(document: Any, holds: Holds) -> list[At]:
 
 def _search(document: Any, path: At, holds: Holds) -> list[At]:
     node = _at(document, path)
-    names: list[str | int] = [*node] if isinstance(node, dict) else [*range(len(node))] if isinstance(node, list) else []
+    names: list[str | int] = (
+        [*node] if isinstance(node, dict) else [*range(len(node))] if isinstance(node, list) else []
+    )
     needed = _needed(document, path, names, holds) if names else []
     if not needed:
         return [path]

@@ -20,6 +20,7 @@ from typing import Any, Final, Self
 
 import orjson
 
+from soar import logs
 from soar.errors import PolicyUnavailableError
 from soar.model.clock import UlidSource
 from soar.model.decision import INPUT_SCHEMA, Decision
@@ -208,6 +209,7 @@ class _Child:
 
 
 def _serve(bundle: Bundle, honours: tuple[str, ...], pipe: Connection) -> None:
+    logs.configure(level="error")  # what a question is refused for is in its decision
     with Bench(bundle, honours=honours) as bench, contextlib.suppress(EOFError, BrokenPipeError, KeyboardInterrupt):
         while True:
             pipe.send(bench.rule(pipe.recv()))

@@ -20,18 +20,22 @@ from soar.engine.leases import LeaseTimes
 from soar.engine.programs import Programs
 from soar.engine.recorder import Recorder
 from soar.engine.retention import Retention
+from soar.engine.shadowing import Shadow
 from soar.engine.timekeeper import Timekeeper
 from soar.engine.turns import Usher
 from soar.engine.waits import Waits
 from soar.engine.worker import Worker
-from soar.errors import StoreUnavailableError
+from soar.errors import PolicyError, StoreUnavailableError
 from soar.model.alert import Record
 from soar.model.clock import SharedClock
 from soar.model.entry import EntryType
+from soar.policy.bundle import Bundle, load_bundle
 from soar.policy.embedded import EmbeddedEngine
 from soar.policy.gate import Gate
 from soar.policy.input import Environment
+from soar.policy.port import PolicyEngine
 from soar.service.assembly import Service
+from soar.service.promoting import Promotion
 from soar.service.storage import archive_of
 from soar.service.timing import follow
 from soar.store.port import Fact, InsertPlaybook
@@ -49,17 +53,16 @@ class Running:
     def __init__(self, service: Service) -> None:
         self.service = service
         self.recorder = Recorder(service.store)
-        self.engine = EmbeddedEngine(service.bundle, timeout_seconds=service.loaded.settings.policy.timeout_seconds)
         programs = Programs(store=service.store, loaded=lambda: self.service.library.playbooks)
         settings = service.loaded.settings
         self.usher = Usher(store=service.store, recorder=self.recorder, scribe=service.scribe, woken=self._wake)
         times = LeaseTimes(timedelta(seconds=settings.worker.lease_seconds))
+        self.shadow = self._shadow()
+        self.gate = self._gate(service.bundle, self.shadow)
         actor = Actor(
             store=service.store,
             turned=self.usher.ring,
-            gate=Gate(
-                self.engine, mandatory_controls=service.bundle.mandatory_controls, ids=service.ids, honours=HONOURED
-            ),
+            gate=self.gate,
             connectors=service.registry,
             people=service.people,
             environment=Environment(name=settings.environment.name, tenant=settings.environment.tenant),
@@ -88,10 +91,46 @@ class Running:
             else None
         )
         self.intake = service.intake(self.worker.wake)
+        self.promotion = Promotion(
+            gate=self.gate,
+            folder=service.loaded.path(settings.policy.path),
+            make=self._engine,
+            taken=self._taken,
+            store=service.store,
+            recorder=self.recorder,
+            scribe=service.scribe,
+        )
         self._tasks: list[asyncio.Task[None]] = []
 
     def _wake(self) -> None:
         self.worker.wake()
+
+    def _engine(self, bundle: Bundle) -> PolicyEngine:
+        return EmbeddedEngine(bundle, timeout_seconds=self.service.loaded.settings.policy.timeout_seconds)
+
+    def _gate(self, bundle: Bundle, shadow: Shadow | None = None) -> Gate:
+        return Gate(
+            self._engine(bundle),
+            mandatory_controls=bundle.mandatory_controls,
+            ids=self.service.ids,
+            honours=HONOURED,
+            told=(lambda *_: None) if shadow is None else shadow.offer,
+        )
+
+    def _shadow(self) -> Shadow | None:
+        """The candidate; one that does not load is told and left out, as it must not keep anything from running."""
+        path = self.service.loaded.settings.policy.shadow
+        if path is None:
+            return None
+        try:
+            gate = self._gate(load_bundle(self.service.loaded.path(path)))
+        except PolicyError as failure:
+            log.warning("policy.shadow_refused", why=str(failure), remedy="correct it and restart")
+            return None
+        return Shadow(gate=gate, recorder=self.recorder, scribe=self.service.scribe)
+
+    def _taken(self, bundle: Bundle) -> None:
+        self.service.bundle = bundle
 
     async def admit(self, records: Sequence[Record]) -> list[Admitted]:
         """The door for every source."""
@@ -109,7 +148,9 @@ class Running:
         await self.sequencer.check()
         await self._tell_start()
         aging = () if self.retention is None else (self.retention.run,)
+        beside = () if self.shadow is None else (self.shadow.run,)
         parts = [self.worker.run, self.timekeeper.run, self.usher.run, self.sequencer.run, *aging, *doors]
+        parts += [self.promotion.run, *beside]
         clock = self.service.clock
         if isinstance(clock, SharedClock):
             parts.append(lambda: follow(clock, self.service.store))
@@ -136,7 +177,9 @@ class Running:
         await self.recorder.stop()
         await self.sequencer.sign()
         await self.sequencer.close()
-        await self.engine.close()
+        await self.gate.close()
+        if self.shadow is not None:
+            await self.shadow.gate.close()
 
     async def _tell_start(self) -> None:
         service = self.service
@@ -159,7 +202,7 @@ class Running:
                 payload={"playbooks": {p.id: p.digest for p in library.playbooks.values()}},
                 data={"playbooks": len(library.playbooks), "refused": len(library.errors)},
             ),
-            scribe.entry(EntryType.POLICY_LOADED, service.bundle.revision, data={"engine": self.engine.name}),
+            scribe.entry(EntryType.POLICY_LOADED, service.bundle.revision, data={"engine": self.gate.engine}),
         )
         await self.recorder.record(Fact(writes=pins, entries=entries))
 

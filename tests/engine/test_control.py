@@ -158,7 +158,7 @@ async def test_unknown_outcomes_are_resolved_one_by_one_or_together(house: House
 
 async def test_without_a_decision_nothing_is_sent_and_runs_go_on_by_themselves(house: House) -> None:
     await start(house)
-    await house.running.engine.close()
+    await house.running.gate.close()
     run = await house.go()
     await house.pass_time(3600)
     assert (run.state, house.sent()) == (RunState.WAITING, [])

@@ -109,7 +109,7 @@ class Lives:
             for task in left:
                 task.cancel()
             _, left = await asyncio.wait(left, timeout=0.1)
-        await running.engine.close()
+        await running.gate.close()
         await inner.close()
         return store
 
