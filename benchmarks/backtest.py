@@ -4,7 +4,8 @@ python benchmarks/backtest.py [--decisions N] [--postgres DSN] [--json] [--check
 
 N decisions under the starter policies, one every 25 seconds over the last 29 days, each with another time, run and
 target (so that no two are alike in what the rules read), are put into an SQLite store, or into the database of a DSN,
-which must be empty. The changed policies ask people about containment on high alerts and allow a target one action an hour.
+which must be empty. The changed policies ask people about containment on high alerts, and allow a target one action an
+hour.
 The command runs as a person runs it, in a process of its own. `--check` ends with exit code 1 where it took a minute or
 longer, or where the flips are not those that the change must give.
 """
