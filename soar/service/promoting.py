@@ -81,7 +81,9 @@ class Promotion:
         Raises PolicyError where it is not fit, or not the one `wanted`, and StoreError where the journal cannot be
         told: then nothing has changed.
         """
-        bundle = await asyncio.to_thread(proven, self._folder)
+        bundle = await asyncio.to_thread(_checked, self._folder)
+        if isinstance(bundle, PolicyError):
+            raise bundle
         if wanted not in {None, bundle.revision}:
             found = f"holds revision {bundle.revision[:12]}, not {str(wanted)[:12]}, which {by} promoted"
             raise PolicyError(
@@ -131,3 +133,11 @@ class Promotion:
             return False
         self._told = None
         return True
+
+
+def _checked(folder: Path) -> Bundle | PolicyError:
+    """The bundle if it is fit, else why not: as a value, because a traceback holds engines of the thread it began in."""
+    try:
+        return proven(folder)
+    except PolicyError as failure:
+        return PolicyError(failure.message, failure.place)

@@ -48,9 +48,7 @@ def test_a_limit_says_from_which_count_on_it_would_not_hold(starters: Bundle, as
     assert words(found)["counters.target.host:ws-1.hour"] == "4 or less: allow"
 
 
-def test_what_people_are_asked_for_names_the_cell_and_the_severities_that_need_none(
-    starters: Bundle, ask: Ask
-) -> None:
+def test_what_people_are_asked_for_names_the_cell_and_the_severities_that_need_none(starters: Bundle, ask: Ask) -> None:
     (found,) = grounds(starters, ask("host.isolate", "host:ws-1", severity="medium"))
     assert ("matrix", "contain", "medium") in [each.path for each in found.data]
     assert words(found)["alert.severity"] == "high or critical: allow"
