@@ -136,7 +136,7 @@ class Promotion:
 
 
 def _checked(folder: Path) -> Bundle | PolicyError:
-    """The bundle if it is fit, else why not: as a value, because a traceback holds engines of the thread it began in."""
+    """The bundle if it is fit, else why not: as a value, as a traceback would hold engines of the thread it is from."""
     try:
         return proven(folder)
     except PolicyError as failure:
