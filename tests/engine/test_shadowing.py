@@ -3,12 +3,15 @@
 from __future__ import annotations
 
 import asyncio
+import json
 from pathlib import Path
 
 import httpx
 import pytest
 import yaml
+from typer.testing import CliRunner
 
+from soar.cli.app import app
 from soar.engine.recorder import Recorder
 from soar.engine.scribe import Scribe
 from soar.engine.shadowing import Shadow
@@ -71,6 +74,27 @@ async def test_what_the_candidate_would_have_denied_is_done_and_the_difference_j
     }
     assert told["body"]["action"] == "lab_edr.isolate_host ws-17"
     assert (await house.verify()).ok
+
+
+async def test_differences_are_shown_by_kind_with_the_newest_as_examples(house: House) -> None:
+    candidate(house, DENY_CONTAIN)
+    house.playbook(TWO)
+    await house.start()
+    runs = [await house.go() for _ in range(3)]
+    shadow = await compared(house, 6)
+
+    def shown(*words: str) -> str:
+        ended = CliRunner().invoke(app, ["policy", "shadow", "--config", str(house.folder / "soar.yaml"), *words])
+        assert ended.exit_code == 0, ended.output
+        return ended.stdout
+
+    found = json.loads(shown("--limit", "2", "--json"))
+    assert (found["differed"], found["kinds"]) == (
+        3, [{"kind": "allow->deny", "candidate": shadow.gate.revision, "count": 3}],
+    )  # fmt: skip
+    assert [each["run"] for each in found["examples"]] == [runs[2].id, runs[1].id]
+    assert "lab_edr.isolate_host ws-17" in shown()
+    assert json.loads(shown("--candidate", "0" * 64, "--json"))["differed"] == 0
 
 
 async def test_what_the_candidate_would_have_allowed_is_still_asked(house: House) -> None:
