@@ -6,8 +6,9 @@ N decisions under the starter policies, one every 25 seconds over the last 29 da
 target (so that no two are alike in what the rules read), are put into an SQLite store, or into the database of a DSN,
 which must be empty. The changed policies ask people about containment on high alerts, and allow a target one action an
 hour.
-The command runs as a person runs it, in a process of its own. `--check` ends with exit code 1 where it took a minute or
-longer, or where the flips are not those that the change must give.
+
+The command runs as a person runs it, in a process of its own, which starts one more for each processor. `--check` ends
+with exit code 1 where it took a minute or longer, or where the flips are not those that the change must give.
 """
 
 import argparse
@@ -59,7 +60,8 @@ SEVERITIES = ("low", "medium", "high", "critical")
 MEASURED = """
 import resource, subprocess, sys
 code = subprocess.call(sys.argv[1:])
-print(resource.getrusage(resource.RUSAGE_CHILDREN).ru_maxrss // 1024, file=sys.stderr)
+used = resource.getrusage(resource.RUSAGE_CHILDREN)
+print(used.ru_utime + used.ru_stime, used.ru_maxrss // 1024, file=sys.stderr)
 sys.exit(code)
 """
 
@@ -128,14 +130,15 @@ async def filled(config, decisions):
 
 
 def measured(config, changed):
-    """The command: seconds, the most memory of one of its processes in MB, and what it found."""
+    """The command: seconds, those of processors, the most memory of one of its processes in MB, and what it found."""
     words = ["policy", "backtest", str(changed), "--brief", "--json", "--fail-on", "none", "--config", str(config)]
     argv = [sys.executable, "-c", MEASURED, sys.executable, "-m", "soar", *words]
     began = time.perf_counter()
     done = subprocess.run(argv, capture_output=True, text=True, check=False)
     seconds = time.perf_counter() - began
     assert done.returncode == 0, done.stderr
-    return seconds, int(done.stderr.split()[-1]), json.loads(done.stdout)["summary"]
+    cpu, megabytes = done.stderr.split()[-2:]
+    return seconds, float(cpu), int(megabytes), json.loads(done.stdout)["summary"]
 
 
 def faults(seconds, found, decisions):
@@ -169,11 +172,12 @@ def main(arguments):
         (home / "journal.key").write_text(Signer.generate(ORIGIN).to_text())
         (home / "journal.key").chmod(0o600)
         asyncio.run(filled(config, chosen.decisions))
-        seconds, megabytes, found = measured(config, change(home / "changed"))
+        seconds, cpu, megabytes, found = measured(config, change(home / "changed"))
     if chosen.json:
-        print(json.dumps({"seconds": seconds, "mb": megabytes, **found}))
+        print(json.dumps({"seconds": seconds, "cpu_seconds": cpu, "mb": megabytes, **found}))
     else:
-        print(f"{found['decided']} decisions, {found['distinct']} distinct: {seconds:.1f} s, {megabytes} MB")
+        times = f"{seconds:.1f} s, {cpu:.1f} s of processors"
+        print(f"{found['decided']} decisions, {found['distinct']} distinct: {times}, {megabytes} MB")
         print(", ".join(f"{count} {kind}" for kind, count in found["flips"].items()))
     wrong = list(faults(seconds, found, chosen.decisions))
     for fault in wrong:
