@@ -3,7 +3,19 @@ package soar.tests.main
 import data.soar.fixtures
 import data.soar.main
 
-decide(question) := decision if decision := main.decision with input as question
+decide(question) := decided(question, data.soar.samples.approvals)
+
+decided(question, people) := decision if {
+	decision := main.decision with input as question
+		with data.approvals as people
+		with data.assets as data.soar.samples.assets
+		with data.matrix as data.soar.samples.matrix
+		with data.limits as data.soar.samples.limits
+		with data.networks as data.soar.samples.networks
+		with data.freezes as data.soar.samples.freezes
+		with data.halt as data.soar.samples.halt
+		with data.allowlist as data.soar.samples.allowlist
+}
 
 test_a_read_is_allowed_and_every_control_took_part if {
 	decision := decide(fixtures.read)
@@ -40,7 +52,7 @@ test_asks_of_several_controls_become_one_quorum if {
 test_the_largest_number_of_a_group_wins if {
 	levels := {"approval": {"soc-lead": 3}, "two_people": {"soc-lead": 1, "ir-manager": 1}}
 	question := object.union(fixtures.destroy, {"alert": {"confidence": 0}})
-	decision := main.decision with input as question with data.approvals.levels as levels
+	decision := decided(question, object.union(data.soar.samples.approvals, {"levels": levels}))
 	decision.obligations[0].groups == [{"group": "ir-manager", "min": 1}, {"group": "soc-lead", "min": 3}]
 }
 

@@ -71,6 +71,10 @@ class PolicySettings(Section):
             raise ValueError("a spawned OPA needs no token and no ca: only this account can reach it")
         return self
 
+    shadow: Path | None = Field(
+        default=None, description="Folder of a candidate: asked the same beside it, journalled where it differs."
+    )
+
 
 class WitnessSettings(Section):
     """One witness that cosigns our checkpoints."""

@@ -5,19 +5,9 @@ import data.soar.fixtures
 
 isolate := data.soar.fixtures.on(fixtures.contain, "host", "ws-17")
 
-limits := {
-	"target": {"hour": 2, "day": 4},
-	"connector": {"hour": 10, "day": 20},
-	"playbook": {"hour": 10, "day": 20},
-	"own": {"careful": {"hour": 1, "day": 3}},
-	"fleet_percent": {"host": 5},
-	"depth": 5,
-	"attempts": 20,
-}
-
 codes(question, counters) := found if {
 	asked := object.union(question, {"counters": counters})
-	found := {reason.code | some reason in blast_radius.deny with input as asked with data.limits as limits}
+	found := {reason.code | some reason in blast_radius.deny with input as asked with data.limits as data.soar.samples.limits}
 }
 
 test_nothing_was_done_yet if codes(isolate, {}) == set()

@@ -5,10 +5,12 @@ import data.soar.fixtures
 
 window := {"name": "year end", "from": "2026-01-05T12:00:00Z", "to": "2026-01-05T18:00:00Z"}
 
-denied(question) if count(freeze.deny) > 0 with input as question with data.freezes.windows as [window]
+calendar := object.union(data.soar.samples.freezes, {"windows": [window]})
+
+denied(question) if count(freeze.deny) > 0 with input as question with data.freezes as calendar
 
 asked(question) := {ask.level |
-	some ask in freeze.approval with input as question with data.freezes.windows as [window]
+	some ask in freeze.approval with input as question with data.freezes as calendar
 }
 
 moment(question, now) := object.union(question, {"time": {"now_rfc3339": now}})

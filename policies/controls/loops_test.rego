@@ -4,6 +4,7 @@ import data.soar.controls.loops
 
 codes(run) := {reason.code |
 	some reason in loops.deny with input as data.soar.fixtures.question({"run": run})
+		with data.limits as data.soar.samples.limits
 }
 
 test_up_to_the_limits_is_fine if codes({"depth": 5, "attempt": 20}) == set()

@@ -3,9 +3,17 @@ package soar.tests.matrix
 import data.soar.controls.matrix
 import data.soar.fixtures
 
-levels(question) := {ask.level | some ask in matrix.approval with input as question}
+levels(question) := {ask.level |
+	some ask in matrix.approval with input as question
+		with data.matrix as data.soar.samples.matrix
+		with data.assets as data.soar.samples.assets
+}
 
-denied(question) if count(matrix.deny) > 0 with input as question
+denied(question) if {
+	count(matrix.deny) > 0 with input as question
+		with data.matrix as data.soar.samples.matrix
+		with data.assets as data.soar.samples.assets
+}
 
 test_containment_by_severity if {
 	every severity in ["informational", "low", "medium"] {
@@ -56,5 +64,6 @@ test_reads_are_free if {
 
 test_the_message_names_the_row if {
 	some ask in matrix.approval with input as data.soar.fixtures.at(fixtures.contain, "medium")
+		with data.matrix as data.soar.samples.matrix
 	ask.msg == "a contain action on an alert of severity medium: people must agree"
 }

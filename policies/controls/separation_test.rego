@@ -7,9 +7,13 @@ granted(question, approver, method) := object.union(question, {"phase": "execute
 	vote := {"approver": approver, "groups": ["soc-lead"], "method": method, "at": "", "digest": "", "decision": "grant"}
 }
 
-codes(question) := {reason.code | some reason in separation.deny with input as question}
+codes(question) := {reason.code |
+	some reason in separation.deny with input as question with data.approvals as data.soar.samples.approvals
+}
 
-asked(question) := {ask.level | some ask in separation.approval with input as question}
+asked(question) := {ask.level |
+	some ask in separation.approval with input as question with data.approvals as data.soar.samples.approvals
+}
 
 test_destruction_always_asks_two_people if {
 	asked(fixtures.destroy) == {"two_people"}

@@ -207,6 +207,8 @@ async def policy(patient: Patient) -> AsyncIterator[Line]:
     else:
         reasons = "; ".join(reason.msg for reason in decision.reasons) or decision.effect
         yield Line(State.WARN, f"{modules}; a plain read is not allowed: {reasons}", "nothing may run; is it meant so?")
+    if settings.shadow is not None:
+        yield Line(State.OK, f"shadow: revision {load_bundle(patient.path(settings.shadow)).revision[:12]}")
 
 
 async def connectors(patient: Patient) -> AsyncIterator[Line]:

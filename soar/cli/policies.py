@@ -1,4 +1,4 @@
-"""`soar policy`: test, lint."""
+"""`soar policy`: the commands together, and test and lint."""
 
 from __future__ import annotations
 
@@ -9,9 +9,14 @@ from typing import Annotated
 
 import typer
 
-from soar.cli.base import FOUND, ConfigOption, JsonOption, out, print_json, settings, table, text
+from soar.cli.base import FOUND, ConfigOption, JsonOption, out, print_json, table, text
 from soar.cli.ground import counted, plain_faults, print_faults
 from soar.cli.opa import opa_tests
+from soar.cli.policy_change import promote, shadow
+from soar.cli.policy_compare import diff
+from soar.cli.policy_eval import coverage, evaluate, folder_of, row_of
+from soar.cli.policy_explain import explain
+from soar.cli.policy_history import backtest
 from soar.errors import ConfigError, PolicyError
 from soar.policy.bundle import load_bundle
 from soar.policy.testing import Outcome, PolicyReport, run_tests
@@ -30,10 +35,17 @@ class Engine(StrEnum):
 
 def add_to(app: typer.Typer) -> None:
     """Add `policy` and its commands."""
-    group = typer.Typer(help="Check and test policies.", no_args_is_help=True)
+    group = typer.Typer(help="Check, test, explain and change policies.", no_args_is_help=True)
     group.command(name="test")(run_policy_tests)
     group.command(name="lint")(lint_policies)
     group.command(name="export")(export_policies)
+    group.command()(coverage)
+    group.command(name="eval")(evaluate)
+    group.command()(explain)
+    group.command()(diff)
+    group.command()(backtest)
+    group.command()(shadow)
+    group.command()(promote)
     app.add_typer(group, name="policy")
 
 
@@ -48,7 +60,7 @@ def run_policy_tests(
 
     Example: soar policy test policies --engine opa
     """
-    path = _folder(folder, config)
+    path = folder_of(folder, config)
     report = run_tests(path) if engine is Engine.EMBEDDED else opa_tests(path, opa)
     if as_json:
         print_json(
@@ -73,23 +85,11 @@ def _show(report: PolicyReport, engine: Engine) -> None:
         if result.message:
             out.print(f"       {text(result.message)}")
     if report.coverage:
-        rows = ((file.file, f"{file.percent:.0f}%", _lines(file.missed)) for file in report.coverage)
-        table("", ("file", "covered", "lines that no test ran"), rows)
+        table("", ("file", "covered", "lines that no test ran"), map(row_of, report.coverage))
     failed = sum(result.outcome is not Outcome.PASSED for result in report.results)
     tests = f"{counted(len(report.results), 'test')}, {failed} failed" if report.results else "there are no tests"
     covered = f"{report.percent:.1f}% covered" if report.coverage else "coverage not measured"
     out.print(f"{tests}; {covered}; engine {engine}, revision {report.revision[:12]}")
-
-
-def _lines(numbers: tuple[int, ...]) -> str:
-    """`3, 7-9` for 3, 7, 8, 9."""
-    spans: list[list[int]] = []
-    for number in sorted(numbers):
-        if spans and number == spans[-1][-1] + 1:
-            spans[-1] = [spans[-1][0], number]
-        else:
-            spans.append([number])
-    return ", ".join("-".join(map(str, span)) for span in spans)
 
 
 def lint_policies(folder: FolderArgument = None, config: ConfigOption = None, as_json: JsonOption = False) -> None:
@@ -97,7 +97,7 @@ def lint_policies(folder: FolderArgument = None, config: ConfigOption = None, as
 
     Example: soar policy lint policies
     """
-    path = _folder(folder, config)
+    path = folder_of(folder, config)
     faults: list[PolicyError] = []
     summary: dict[str, object] = {}
     try:
@@ -138,15 +138,8 @@ def export_policies(
     """
     if to.exists() and not (to / ".manifest").is_file() and any(to.iterdir()):
         raise ConfigError(f"{to} holds something else; name an empty folder, as what is in it is replaced")
-    bundle = load_bundle(_folder(folder, config))
+    bundle = load_bundle(folder_of(folder, config))
     for old in sorted(to.iterdir()) if to.exists() else ():
         shutil.rmtree(old) if old.is_dir() else old.unlink()
     bundle.export(to)
     out.print(f"{text(to)}: revision {bundle.revision[:12]}")
-
-
-def _folder(folder: Path | None, config: Path | None) -> Path:
-    if folder is not None:
-        return folder
-    loaded = settings(config)
-    return loaded.path(loaded.settings.policy.path)

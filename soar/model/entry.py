@@ -47,6 +47,8 @@ class EntryType(StrEnum):
     HALT_SET = "halt.set"
     HALT_CLEARED = "halt.cleared"
     PERSON_REFUSED = "person.refused"
+    POLICY_PROMOTED = "policy.promoted"
+    POLICY_DIFFERED = "policy.differed"
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)

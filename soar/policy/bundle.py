@@ -14,7 +14,7 @@ from __future__ import annotations
 import dataclasses
 import hashlib
 import re
-from collections.abc import Iterator
+from collections.abc import Iterator, Mapping
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any, Final
@@ -63,6 +63,7 @@ class Bundle:
     mandatory_controls: frozenset[str]
     rules_people: bool = False  # whether it says what people may do
     reads: frozenset[Field] = WHOLE  # fields of the input on which a decision can depend
+    rules: Mapping[str, Place] = field(default_factory=dict, repr=False)  # `data.soar.main.decision` -> where it begins
 
     @property
     def data_json(self) -> bytes:
@@ -100,7 +101,19 @@ def load_bundle(folder: Path) -> Bundle:
     )
     sources = _check(bundle, folder, documents)
     actions = [source for source in sources if source.package != PERSON_PACKAGE]
-    return dataclasses.replace(bundle, reads=fields_read(actions), rules_people=len(actions) < len(sources))
+    rules = {
+        ".".join(("data", *source.package, name)): place
+        for source in sources
+        for name, place in source.places().items()
+    }
+    return dataclasses.replace(
+        bundle, reads=fields_read(actions), rules_people=len(actions) < len(sources), rules=rules
+    )
+
+
+def located_data(folder: Path) -> dict[str, Located]:
+    """The data files of a bundle by name, with the place of every value; raises `PolicyError` as `load_bundle` does."""
+    return dict(_documents(folder / "data"))
 
 
 def fleet_of(bundle: Bundle) -> dict[str, float]:

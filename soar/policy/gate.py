@@ -9,7 +9,7 @@ run parks and asks again. Either way nothing is sent.
 from __future__ import annotations
 
 import json
-from collections.abc import Iterable, Sequence
+from collections.abc import Callable, Iterable, Sequence
 from typing import Any, Final
 
 import orjson
@@ -50,7 +50,8 @@ class Gate:
     """Asks one engine and trusts nothing it says until it is checked.
 
     `mandatory_controls` usually are the bundle's. `honours` names the obligations that the caller carries out: a
-    decision with another one is a denial, because an allow whose condition nobody keeps is no allow.
+    decision with another one is a denial, because an allow whose condition nobody keeps is no allow. `told` hears of
+    each decision as soon as it is had; it must neither wait nor fail.
     """
 
     def __init__(
@@ -60,7 +61,9 @@ class Gate:
         mandatory_controls: Iterable[str],
         ids: Ids,
         honours: Iterable[str] = ("approval",),
+        told: Callable[[Document, Decision], None] = lambda *_: None,
     ) -> None:
+        self._told = told
         self._force = _Force(engine, mandatory_controls)
         self._ids = ids
         self._honours = frozenset(honours)
@@ -106,7 +109,10 @@ class Gate:
         askable = [document for document in documents if _exact(document)]
         answered = await force.engine.evaluate_many(askable) if askable else ()
         answers = {id(document): answer for document, answer in zip(askable, answered, strict=True)}
-        return [self._decision(force, answers.get(id(document))) for document in documents]
+        decisions = [self._decision(force, answers.get(id(document))) for document in documents]
+        for document, decision in zip(documents, decisions, strict=True):
+            self._told(document, decision)
+        return decisions
 
     def _decision(self, force: _Force, answer: Answer | None) -> Decision:
         try:

@@ -12,6 +12,7 @@ from typing import Any
 
 import orjson
 
+from soar.errors import Place, PolicyError
 from soar.model.base import Frozen
 from soar.policy.bundle import Bundle, load_bundle
 from soar.policy.dialect import Source
@@ -84,6 +85,26 @@ def run_tests(folder: Path) -> PolicyReport:
                 results.append(RuleResult(name=name, place=str(place), outcome=outcome, message=message))
     coverage = _coverage(bundle, orjson.loads(engine.get_coverage_report_as_json()))
     return PolicyReport(revision=bundle.revision, results=tuple(results), coverage=coverage)
+
+
+def proven(folder: Path) -> Bundle:
+    """The bundle in a folder, fit to come into force while runs are under way: it loads, and its tests pass.
+
+    Raises `PolicyError` with place and remedy where it is not.
+    """
+    bundle, report = load_bundle(folder), run_tests(folder)
+    if report.revision != bundle.revision:
+        raise PolicyError("changed while it was read; try again once nobody writes to it", Place(str(folder)))
+    if not report.results:
+        remedy = "write rules named test_* in a *_test.rego; without tests only a restart takes it"
+        raise PolicyError(f"has no tests; {remedy}", Place(str(folder)))
+    failed = [result for result in report.results if result.outcome is not Outcome.PASSED]
+    if failed:
+        file, line, column = failed[0].place.rsplit(":", 2)
+        many = f" ({len(failed)} of {len(report.results)} tests do)" if len(failed) > 1 else ""
+        message = f"{failed[0].name.removeprefix('data.')} fails{many}; run: soar policy test {folder}"
+        raise PolicyError(message, Place(file, int(line), int(column)))
+    return bundle
 
 
 def _run(engine: Any, name: str) -> tuple[Outcome, str | None]:

@@ -111,7 +111,8 @@ class Doors:
             store, now=service.clock.now(), disowned=disowned, loaded=service.loaded, anchored=anchored
         )
         halted = await store.control(HALT) is not None
-        return prometheus(await store.counts(), halted=halted, signed=signed, away=sequencer.away if anchored else None)
+        away = sequencer.away if anchored else None
+        return prometheus(await store.counts(), halted=halted, signed=signed, away=away) + _policy(self._running)
 
 
 def prometheus(counts: Counts, *, halted: bool, signed: Signing, away: int | None = None) -> str:
@@ -145,4 +146,20 @@ def prometheus(counts: Counts, *, halted: bool, signed: Signing, away: int | Non
             singles.append((name, about, behind))
     for name, about, number in singles:
         lines += [f"# HELP {name} {about}", f"# TYPE {name} gauge", f"{name} {number}"]
+    return "\n".join(lines) + "\n"
+
+
+def _policy(running: Running) -> str:
+    """The revision in force, and how the candidate beside it compares."""
+    name = "soar_policy_info"
+    revision = running.gate.revision
+    lines = [
+        f"# HELP {name} The policy revision in force.",
+        f"# TYPE {name} gauge",
+        f'{name}{{revision="{revision}"}} 1',
+    ]
+    if running.shadow is not None:
+        name, seen = "soar_policy_shadow_decisions", running.shadow.seen
+        lines += [f"# HELP {name} Decisions by how the candidate compares.", f"# TYPE {name} counter"]
+        lines += [f'{name}{{result="{word}"}} {seen[word]}' for word in ("same", "differed", "dropped", "failed")]
     return "\n".join(lines) + "\n"

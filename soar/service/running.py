@@ -20,20 +20,24 @@ from soar.engine.leases import LeaseTimes
 from soar.engine.programs import Programs
 from soar.engine.recorder import Recorder
 from soar.engine.retention import Retention
+from soar.engine.shadowing import Shadow
 from soar.engine.timekeeper import Timekeeper
 from soar.engine.turns import Usher
 from soar.engine.waits import Waits
 from soar.engine.worker import Worker
-from soar.errors import StoreUnavailableError
+from soar.errors import PolicyError, StoreUnavailableError
 from soar.model.alert import Record
 from soar.model.clock import SharedClock
 from soar.model.entry import EntryType
-from soar.policy.bundle import fleet_of
+from soar.policy.bundle import Bundle, fleet_of, load_bundle
+from soar.policy.embedded import EmbeddedEngine
 from soar.policy.gate import Gate
+from soar.policy.port import PolicyEngine
 from soar.service.assembly import Service
 from soar.service.authority import environment_of
 from soar.service.calendar import calendar_of
 from soar.service.deciding import engine_of
+from soar.service.promoting import Promotion
 from soar.service.storage import archive_of
 from soar.service.timing import follow
 from soar.store.port import Fact, InsertPlaybook
@@ -55,12 +59,8 @@ class Running:
         settings = service.loaded.settings
         self.usher = Usher(store=service.store, recorder=self.recorder, scribe=service.scribe, woken=self._wake)
         times = LeaseTimes(timedelta(seconds=settings.worker.lease_seconds))
-        self.gate = Gate(
-            engine_of(service.loaded, service.bundle),
-            mandatory_controls=service.bundle.mandatory_controls,
-            ids=service.ids,
-            honours=HONOURED,
-        )
+        self.shadow = self._shadow()
+        self.gate = self._gate(self._engine(service.bundle), service.bundle, self.shadow)
         actor = Actor(
             store=service.store,
             turned=self.usher.ring,
@@ -95,10 +95,47 @@ class Running:
             else None
         )
         self.intake = service.intake(self.worker.wake)
+        self.promotion = Promotion(
+            gate=self.gate,
+            folder=service.loaded.path(settings.policy.path),
+            make=self._engine,
+            taken=self._taken,
+            store=service.store,
+            recorder=self.recorder,
+            scribe=service.scribe,
+        )
         self._tasks: list[asyncio.Task[None]] = []
 
     def _wake(self) -> None:
         self.worker.wake()
+
+    def _engine(self, bundle: Bundle) -> PolicyEngine:
+        return engine_of(self.service.loaded, bundle)
+
+    def _gate(self, engine: PolicyEngine, bundle: Bundle, shadow: Shadow | None = None) -> Gate:
+        return Gate(
+            engine,
+            mandatory_controls=bundle.mandatory_controls,
+            ids=self.service.ids,
+            honours=HONOURED,
+            told=(lambda *_: None) if shadow is None else shadow.offer,
+        )
+
+    def _shadow(self) -> Shadow | None:
+        """The candidate; one that does not load is told and left out, as it must not keep anything from running."""
+        path = self.service.loaded.settings.policy.shadow
+        if path is None:
+            return None
+        try:
+            bundle = load_bundle(self.service.loaded.path(path))
+            gate = self._gate(EmbeddedEngine(bundle), bundle)
+        except PolicyError as failure:
+            log.warning("policy.shadow_refused", why=str(failure), remedy="correct it and restart")
+            return None
+        return Shadow(gate=gate, recorder=self.recorder, scribe=self.service.scribe)
+
+    def _taken(self, bundle: Bundle) -> None:
+        self.service.bundle = bundle
 
     async def admit(self, records: Sequence[Record]) -> list[Admitted]:
         """The door for every source."""
@@ -124,7 +161,9 @@ class Running:
         await self.sequencer.check()
         await self._tell_start()
         aging = () if self.retention is None else (self.retention.run,)
+        beside = () if self.shadow is None else (self.shadow.run,)
         parts = [self.worker.run, self.timekeeper.run, self.usher.run, self.sequencer.run, *aging, *doors]
+        parts += [self.promotion.run, *beside]
         clock = self.service.clock
         if isinstance(clock, SharedClock):
             parts.append(lambda: follow(clock, self.service.store))
@@ -152,6 +191,8 @@ class Running:
         await self.sequencer.sign()
         await self.sequencer.close()
         await self.gate.close()
+        if self.shadow is not None:
+            await self.shadow.gate.close()
 
     async def _tell_start(self) -> None:
         service = self.service

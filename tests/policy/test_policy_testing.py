@@ -1,8 +1,13 @@
 """`soar policy test`: which test ended how, where, and what was not covered."""
 
+import re
+import shutil
+from pathlib import Path
+
+from soar.policy.bundle import load_bundle
 from soar.policy.testing import Outcome, run_tests
 
-from .policy_questions import Write
+from .policy_questions import ROOT, Write
 
 TESTS = """
 package soar.tests
@@ -63,3 +68,33 @@ def test_no_tests_are_no_pass(write: Write) -> None:
     report = run_tests(write())
     assert report.results == ()
     assert not report.passed
+
+
+def test_the_starters_tests_hold_whatever_their_data_says(tmp_path: Path) -> None:
+    """Who edits data need not edit tests: only so can a changed limit be promoted."""
+    folder = Path(shutil.copytree(ROOT / "policies", tmp_path / "policies"))
+    for name, edits in EDITS.items():
+        path = folder / "data" / f"{name}.yaml"
+        text = path.read_text()
+        for old, new in edits.items():
+            text, count = re.subn(old, new, text)
+            assert count, (name, old)
+        path.write_text(text)
+    report = run_tests(folder)
+    assert [result.name for result in report.results if result.outcome is not Outcome.PASSED] == []
+    assert report.revision != load_bundle(ROOT / "policies").revision
+
+
+EDITS = {
+    "limits": {r"\d+": "1"},
+    "matrix": {": allow": ": two_people", ": approval": ": deny"},
+    "assets": {r"names: .*": "names: []", r"prefixes: .*": "prefixes: []"},
+    "allowlist": {r"otherwise: .*": "otherwise: []"},
+    "halt": {"active: false": "active: true"},
+    "networks": {r"  - 1.*\n": ""},
+    "approvals": {"30m": "5m", "soc-lead: 1": "soc-lead: 2"},
+    "freezes": {
+        r"\nwindows: .*": "\nwindows: [{name: x, from: 2020-01-01T00:00:00Z, to: 2030-01-01T00:00:00Z}]",
+        "contain: allow": "contain: deny",
+    },
+}
