@@ -28,7 +28,6 @@ from soar.ingest.normalise import Normaliser
 from soar.journal.cosignature import CosignatureVerifier
 from soar.journal.cosigning import WitnessClient
 from soar.journal.note import Signer
-from soar.kafka import Cluster
 from soar.library.folder import Library, load_folders
 from soar.library.index import TriggerIndex
 from soar.model.approval import Person
@@ -37,6 +36,7 @@ from soar.model.clock import Clock, Ids, SharedClock, SystemClock, UlidSource
 from soar.model.playbook import Mode
 from soar.policy.bundle import Bundle, load_bundle
 from soar.service.anchoring import KafkaAnchor
+from soar.service.brokers import cluster_of
 from soar.service.keys import hold_key, read_key
 from soar.service.storage import store_of
 from soar.service.timing import look
@@ -199,7 +199,7 @@ def _anchor(loaded: Loaded, wanted: AnchorSettings, origin: str, *, whole: bool)
         return AnchorFile(loaded.path(wanted.file))
     kafka = wanted.kafka
     assert kafka is not None
-    cluster = Cluster(bootstrap_servers=kafka.bootstrap_servers, client_id=kafka.client_id)
+    cluster = cluster_of(loaded, kafka, "journal", "anchors")
     return KafkaAnchor(cluster, topic=kafka.topic, origin=origin, whole=whole)
 
 

@@ -10,7 +10,8 @@ from functools import partial
 from soar.connector.secret import Secret, SecretResolver
 from soar.engine.control import HALT
 from soar.errors import StoreUnavailableError
-from soar.ingest.kafka import KafkaSource, Subscription
+from soar.ingest.kafka import KafkaSource
+from soar.service.brokers import subscription_of
 from soar.service.exposure import Signing, signing
 from soar.service.running import Running
 from soar.store.seen import Counts
@@ -29,11 +30,8 @@ class Doors:
         self._running = running
         self._web: WebServer | None = None
         self._consumed = asyncio.Event()
-        settings = running.service.loaded.settings
-        kafka = settings.kafka
-        self._kafka = (
-            KafkaSource(Subscription(**kafka.model_dump()), clock=running.service.clock) if kafka is not None else None
-        )
+        subscription = subscription_of(running.service.loaded)
+        self._kafka = KafkaSource(subscription, clock=running.service.clock) if subscription is not None else None
 
     @property
     def url(self) -> str | None:

@@ -1,0 +1,39 @@
+"""What of our topics a cluster has, and how far behind the group is, seen from outside of it."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from dataclasses import dataclass
+
+from aiokafka import TopicPartition
+
+from soar.ingest.kafka import Subscription
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Backlog:
+    """`lag`: records that the group has not committed, by partition of its topics."""
+
+    topics: frozenset[str]  # all that there are
+    lag: Mapping[TopicPartition, int]
+
+
+async def backlog(subscription: Subscription) -> Backlog:
+    """Ask the cluster; changes nothing, and joins no group. Raises KafkaError."""
+    admin = subscription.cluster.admin()
+    consumer = subscription.cluster.consumer(group_id=None, enable_auto_commit=False, isolation_level="read_committed")
+    try:
+        await admin.start()
+        topics = frozenset(await admin.list_topics())
+        pattern = subscription.pattern
+        ours = [each for each in topics if (pattern.match(each) if pattern else each in subscription.topics)]
+        told = await admin.describe_topics(sorted(ours)) if ours else []
+        partitions = [TopicPartition(topic["topic"], each["partition"]) for topic in told for each in topic["partitions"]]
+        committed = await admin.list_consumer_group_offsets(subscription.group_id)
+        await consumer.start()
+        first, end = await consumer.beginning_offsets(partitions), await consumer.end_offsets(partitions)
+    finally:
+        await consumer.stop()
+        await admin.close()
+    behind = {each: max(first[each], committed[each].offset if each in committed else 0) for each in partitions}
+    return Backlog(topics=topics, lag={each: max(0, end[each] - behind[each]) for each in partitions})
