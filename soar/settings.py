@@ -73,7 +73,8 @@ class ClusterSettings(Section):
             raise ValueError(f"security_protocol {self.security_protocol} needs sasl_username and sasl_password")
         if not self.security_protocol.startswith("SASL_") and login & named:
             raise ValueError("sasl_username and sasl_password need security_protocol: SASL_SSL or SASL_PLAINTEXT")
-        if not self.security_protocol.endswith("SSL") and any(name.startswith("ssl_") for name in self.model_fields_set):
+        tls = any(name.startswith("ssl_") for name in self.model_fields_set)
+        if tls and not self.security_protocol.endswith("SSL"):
             raise ValueError("ssl_ settings need security_protocol: SSL or SASL_SSL")
         return self
 
@@ -200,7 +201,7 @@ class KafkaSettings(ClusterSettings):
     @model_validator(mode="after")
     def _no_circle(self) -> Self:
         if self.dead_letter_topic in self.topics:
-            raise ValueError(f"dead letters sent to {self.dead_letter_topic} would be consumed again; take another topic")
+            raise ValueError(f"dead letters sent to {self.dead_letter_topic} would come again; take another topic")
         return self
 
 

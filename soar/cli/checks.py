@@ -283,9 +283,8 @@ async def broker(patient: Patient) -> AsyncIterator[Line]:
     except KafkaError as failure:
         yield Line(State.FAILED, f"Kafka at {kafka.bootstrap_servers} cannot be reached: {failure}", fix)
         return
-    ours = [topic.topic for topic in (patient.loaded.settings.events.kafka,) if topic is not None]
-    wanted = {each for each in kafka.topics if not each.startswith("^")} | {*ours, *filter(None, [kafka.dead_letter_topic])}
-    missing = sorted(wanted - found.topics)
+    named = {each for each in kafka.topics if not each.startswith("^")} | set(subscription.apart)
+    missing = sorted(named - found.topics)
     if missing:
         yield Line(State.WARN, f"Kafka has no topic {', '.join(missing)}", "create it, or correct soar.yaml")
     else:

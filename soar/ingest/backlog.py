@@ -28,7 +28,7 @@ async def backlog(subscription: Subscription) -> Backlog:
         pattern = subscription.pattern
         ours = [each for each in topics if (pattern.match(each) if pattern else each in subscription.topics)]
         told = await admin.describe_topics(sorted(ours)) if ours else []
-        partitions = [TopicPartition(topic["topic"], each["partition"]) for topic in told for each in topic["partitions"]]
+        partitions = [TopicPartition(each["topic"], one["partition"]) for each in told for one in each["partitions"]]
         committed = await admin.list_consumer_group_offsets(subscription.group_id)
         await consumer.start()
         first, end = await consumer.beginning_offsets(partitions), await consumer.end_offsets(partitions)

@@ -92,10 +92,10 @@ class _Held(ConsumerRebalanceListener):  # type: ignore[misc]  # aiokafka has no
             self.holding = False
             self.consumer.resume(*self.consumer.paused())
 
-    def on_partitions_revoked(self, revoked: Any) -> None:
+    def on_partitions_revoked(self, _revoked: Any) -> None:
         """Nothing to do: what was admitted stays admitted, whoever commits it."""
 
-    def on_partitions_assigned(self, assigned: Any) -> None:
+    def on_partitions_assigned(self, _assigned: Any) -> None:
         """They begin unpaused."""
         if self.holding:
             self._apply()
@@ -152,7 +152,7 @@ class KafkaSource:
                         raise IntakeStuckError(f"{stuck} has records that do not come, not to a new consumer") from None
                     stuck = str(failure)
                     self._broker = "records wait and none comes; trying with a new consumer"
-                    log.error("kafka.stuck", where=stuck, seconds=self.subscription.stuck_seconds)
+                    log.warning("kafka.stuck", where=stuck, seconds=self.subscription.stuck_seconds)
                 except KafkaError as failure:
                     servers = self.subscription.cluster.bootstrap_servers
                     self._broker = f"cannot consume ({type(failure).__name__}); the log says why"
@@ -212,9 +212,7 @@ class KafkaSource:
                 # The group notices the missing heartbeats instead.
                 log.warning("kafka.left_without_goodbye", group=wanted.group_id, error=repr(failure))
 
-    async def _admitted(
-        self, consumer: AIOKafkaConsumer, held: _Held, admitting: Coroutine[Any, Any, None]
-    ) -> Fetched:
+    async def _admitted(self, consumer: AIOKafkaConsumer, held: _Held, admitting: Coroutine[Any, Any, None]) -> Fetched:
         """See a batch through, however long that takes, and stay a member of the group meanwhile.
 
         A member that does not poll for some minutes is put out, so we poll, with all partitions paused. Returns what

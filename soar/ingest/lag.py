@@ -19,7 +19,7 @@ class _Stand:
 
 
 class Watch:
-    """Looks at positions and ends from time to time. It tells those that stand still from those with nothing to read."""
+    """Looks at positions and ends from time to time, and tells what stands still from what has nothing to read."""
 
     def __init__(self) -> None:
         self.lag: dict[TopicPartition, int] = {}  # records that wait, by partition that is ours
@@ -41,4 +41,5 @@ class Watch:
 
     def stuck(self, seconds: float, *, now: float) -> list[TopicPartition]:
         """Where records wait and none has come for so long."""
-        return sorted(each for each, stand in self._stands.items() if self.lag.get(each) and now - stand.since >= seconds)
+        still = (each for each, stand in self._stands.items() if now - stand.since >= seconds)
+        return sorted(each for each in still if self.lag.get(each))

@@ -76,8 +76,7 @@ class Service:
     index: TriggerIndex = field(init=False)
 
     def __post_init__(self) -> None:
-        live = [p for p in self.library.playbooks.values() if p.on is not None and p.mode is not Mode.OFF]
-        self.index = TriggerIndex(live)
+        self.index = index_of(self.library)
 
     def desk(self, woken: Callable[[], None] = lambda: None) -> ApprovalDesk:
         """Where people's decisions are taken."""
@@ -87,12 +86,12 @@ class Service:
         """What this person may do to runs."""
         return Control(store=self.store, scribe=self.scribe, person=person)
 
-    def intake(self, admitted: Callable[[], None] = lambda: None) -> Intake:
-        """The door for records."""
+    def intake(self, admitted: Callable[[], None] = lambda: None, *, scribe: Scribe | None = None) -> Intake:
+        """The door for records; `scribe` where somebody else than the service brings them."""
         normaliser = Normaliser(self.mappings, self.ids, self.clock)
         return Intake(
             store=self.store,
-            scribe=self.scribe,
+            scribe=scribe or self.scribe,
             normalise=normaliser.normalise,
             index=lambda: self.index,
             admitted=admitted,
@@ -131,7 +130,7 @@ async def assemble(loaded: Loaded, *, clock: Clock | None = None, ids: Ids | Non
             ids=ids,
             store=store,
             registry=registry,
-            library=_library(loaded, registry.catalogue()),
+            library=library_of(loaded, registry.catalogue()),
             mappings=load_mappings([loaded.path(path) for path in settings.mappings]),
             bundle=load_bundle(loaded.path(settings.policy.path)),
             people=People([Person(name=p.name, groups=p.groups) for p in settings.people]),
@@ -142,6 +141,11 @@ async def assemble(loaded: Loaded, *, clock: Clock | None = None, ids: Ids | Non
         held.close()
         await registry.close()
         await store.close()
+
+
+def index_of(library: Library) -> TriggerIndex:
+    """What alerts are matched against."""
+    return TriggerIndex(p for p in library.playbooks.values() if p.on is not None and p.mode is not Mode.OFF)
 
 
 def build_registry(loaded: Loaded, clock: Clock) -> Registry:
@@ -232,7 +236,7 @@ def person_of(loaded: Loaded, named: str | None) -> str:
     return named or mine[0]
 
 
-def _library(loaded: Loaded, catalogue: Catalogue) -> Library:
+def library_of(loaded: Loaded, catalogue: Catalogue) -> Library:
     """The playbooks in force. Thousands of frozen objects stay for good: collecting among them is wasted work."""
     gc.disable()
     try:

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import re
 from functools import partial
+from typing import TYPE_CHECKING
 
 from aiokafka.errors import KafkaConfigurationError
 
@@ -11,7 +12,11 @@ from soar.connector.secret import Secret, SecretResolver
 from soar.errors import ConfigError, NotSentError
 from soar.ingest.kafka import Subscription
 from soar.kafka import Cluster, Reveal, Sasl, Tls
+from soar.service.sending import Contents, Events, Letters, Outbox
 from soar.settings import ClusterSettings, Loaded
+
+if TYPE_CHECKING:
+    from soar.service.assembly import Service
 
 
 def cluster_of(loaded: Loaded, wanted: ClusterSettings, *path: str | int) -> Cluster:
@@ -59,6 +64,21 @@ def subscription_of(loaded: Loaded) -> Subscription | None:
     except re.error as failure:
         raise ConfigError(f"kafka.topics is no pattern: {failure}", loaded.place("kafka", "topics")) from None
     return subscription
+
+
+def outboxes_of(service: Service, *, owner: str) -> list[Outbox]:
+    """What leaves for topics, if anything; raises ConfigError."""
+    loaded, store = service.loaded, service.store
+    kafka, events = loaded.settings.kafka, loaded.settings.events.kafka
+    if kafka is None:
+        return []
+    contents: list[Contents] = []
+    if kafka.dead_letter_topic is not None:
+        contents.append(Letters(store, topic=kafka.dead_letter_topic))
+    if events is not None:
+        contents.append(Events(store, topic=events.topic, source=loaded.settings.journal.origin))
+    cluster = cluster_of(loaded, kafka, "kafka")
+    return [Outbox(each, store=store, cluster=cluster, clock=service.clock, owner=owner) for each in contents]
 
 
 def _reveal(resolver: SecretResolver, secret: Secret) -> str:

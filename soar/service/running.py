@@ -32,9 +32,10 @@ from soar.policy.embedded import EmbeddedEngine
 from soar.policy.gate import Gate
 from soar.policy.input import Environment
 from soar.service.assembly import Service
+from soar.service.reloading import Reloader, loaded
 from soar.service.storage import archive_of
 from soar.service.timing import follow
-from soar.store.port import Fact, InsertPlaybook
+from soar.store.port import Fact
 
 log = structlog.get_logger(__name__)
 
@@ -88,6 +89,7 @@ class Running:
             else None
         )
         self.intake = service.intake(self.worker.wake)
+        self.reloader = Reloader(service, self.recorder, worker=self.worker.name)
         self._tasks: list[asyncio.Task[None]] = []
 
     def _wake(self) -> None:
@@ -109,7 +111,15 @@ class Running:
         await self.sequencer.check()
         await self._tell_start()
         aging = () if self.retention is None else (self.retention.run,)
-        parts = [self.worker.run, self.timekeeper.run, self.usher.run, self.sequencer.run, *aging, *doors]
+        parts = [
+            self.worker.run,
+            self.timekeeper.run,
+            self.usher.run,
+            self.sequencer.run,
+            self.reloader.run,
+            *aging,
+            *doors,
+        ]
         clock = self.service.clock
         if isinstance(clock, SharedClock):
             parts.append(lambda: follow(clock, self.service.store))
@@ -142,10 +152,7 @@ class Running:
         service = self.service
         library, scribe = service.library, service.scribe
         connectors = [dataclasses.asdict(info) for info in service.registry.loaded()]
-        pins = tuple(
-            InsertPlaybook(digest=p.digest, playbook_id=p.id, file=p.file, text=library.text_of(p.digest))
-            for p in library.playbooks.values()
-        )
+        told = loaded(library, scribe, self.worker.name)
         entries = (
             scribe.entry(
                 EntryType.SERVICE_STARTED,
@@ -153,15 +160,10 @@ class Running:
                 payload={"connectors": connectors},
                 data={"version": __version__},
             ),
-            scribe.entry(
-                EntryType.PLAYBOOKS_LOADED,
-                library.digest,
-                payload={"playbooks": {p.id: p.digest for p in library.playbooks.values()}},
-                data={"playbooks": len(library.playbooks), "refused": len(library.errors)},
-            ),
+            *told.entries,
             scribe.entry(EntryType.POLICY_LOADED, service.bundle.revision, data={"engine": self.engine.name}),
         )
-        await self.recorder.record(Fact(writes=pins, entries=entries))
+        await self.recorder.record(Fact(writes=told.writes, entries=entries))
 
 
 async def _guard(part: Callable[[], Awaitable[None]]) -> None:

@@ -21,6 +21,7 @@ from soar.model.run import Run, RunState, StepRecord
 from soar.model.suppression import Suppression
 from soar.store.aging import Ages
 from soar.store.erasure import Erases
+from soar.store.outbox import Sends
 from soar.store.queueing import CallTurn, HoldInstance, JoinQueue, KeepsTurns, SweepTurns, Turn
 from soar.store.seen import Counts, EntryRow
 
@@ -308,7 +309,7 @@ class AlertRow:
     coordinates: str
 
 
-class Store(KeepsTurns, Ages, Erases, Protocol):
+class Store(KeepsTurns, Ages, Erases, Sends, Protocol):
     """A durable home for runs and the journal."""
 
     async def open(self) -> None:
