@@ -33,7 +33,7 @@ class Doors:
         self._consumed = asyncio.Event()
         subscription = subscription_of(running.service.loaded)
         self._kafka = KafkaSource(subscription, clock=running.service.clock) if subscription is not None else None
-        self._outboxes = outboxes_of(running.service, owner=running.service.ids.new("sender"))
+        self.outboxes = outboxes_of(running.service, owner=running.service.ids.new("sender"))
 
     @property
     def url(self) -> str | None:
@@ -44,7 +44,7 @@ class Doors:
     def parts(self) -> list[Callable[[], Awaitable[None]]]:
         """What runs until the doors are closed."""
         consuming = [] if self._kafka is None else [self._consume]
-        return [self._serve, *consuming, *(outbox.run for outbox in self._outboxes)]
+        return [self._serve, *consuming, *(outbox.run for outbox in self.outboxes)]
 
     async def open(self) -> None:
         """Listen; raises ConfigError where the port cannot be had."""
@@ -105,13 +105,13 @@ class Doors:
         """What comes from Kafka and what leaves for it."""
         lag = self._kafka.lag if self._kafka is not None else {}
         waiting = {}
-        if self._outboxes:
+        if self.outboxes:
             unsent = await self._running.service.store.unsent(EVENTS)
             waiting = {LETTERS: unsent.letters, EVENTS: unsent.entries or 0}
         return kafka_prometheus(
             lag={(each.topic, each.partition): records for each, records in lag.items()},
-            waiting={outbox.name: waiting[outbox.name] for outbox in self._outboxes},
-            failing={outbox.name: outbox.problem is not None for outbox in self._outboxes},
+            waiting={outbox.name: waiting[outbox.name] for outbox in self.outboxes},
+            failing={outbox.name: outbox.problem is not None for outbox in self.outboxes},
         )
 
     async def _metrics(self) -> str:

@@ -45,7 +45,7 @@ class Reloader:
         """Until cancelled."""
         settings = self._service.loaded.settings
         folders = [self._service.loaded.path(path) for path in settings.playbooks]
-        seen = await asyncio.to_thread(snapshot, folders)
+        seen: Snapshot = frozenset()  # the first look finds a change: files may be newer than what was loaded at start
         while True:
             try:
                 await asyncio.wait_for(self._asked.wait(), WATCH_SECONDS if settings.watch_playbooks else None)

@@ -102,7 +102,7 @@ class Letters:
         except MessageSizeTooLargeError:
             # One that no broker takes must not keep the others; soar itself has its bytes.
             left_out = [*headers, ("soar-value", b"left out, too large for the topic")]
-            await producer.send_and_wait(self._topic, None, key=record.key, headers=left_out)
+            await producer.send_and_wait(self._topic, b"", key=record.key, headers=left_out)
 
 
 def letter_headers(letter: DeadLetter) -> Sequence[tuple[str, bytes]]:

@@ -16,7 +16,7 @@ from soar.store.sqlite.rows import letter_of
 def hold(db: sqlite3.Connection, name: str, owner: str, now: datetime, until: datetime) -> int | None:
     """Take it, or keep it."""
     row = db.execute(
-        "INSERT INTO outboxes SELECT ?, size, ?, ? FROM tree WHERE TRUE ON CONFLICT (name) DO UPDATE "
+        "INSERT INTO outboxes VALUES (?, coalesce((SELECT size FROM tree), 0), ?, ?) ON CONFLICT (name) DO UPDATE "
         "SET owner = excluded.owner, until = excluded.until WHERE owner = excluded.owner OR until < ? "
         "RETURNING position",
         (name, owner, to_rfc3339(until), to_rfc3339(now)),
@@ -50,7 +50,9 @@ def letters_sent(db: sqlite3.Connection, ids: Sequence[str]) -> None:
 def unsent(db: sqlite3.Connection, name: str) -> Unsent:
     """How much waits."""
     letters = db.execute("SELECT count(*) FROM dead_letters WHERE sent = 0").fetchone()[0]
-    row = db.execute("SELECT size - position FROM tree, outboxes WHERE name = ?", (name,)).fetchone()
+    row = db.execute(
+        "SELECT coalesce((SELECT size FROM tree), 0) - position FROM outboxes WHERE name = ?", (name,)
+    ).fetchone()
     return Unsent(letters=letters, entries=None if row is None else int(row[0]))
 
 
