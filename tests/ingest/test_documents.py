@@ -1,4 +1,4 @@
-"""What is in a record: one document, lines, CloudEvents, frames of a schema registry. One bad part costs itself alone."""
+"""What is in a record: one document, lines, CloudEvents, registry frames. One bad part costs itself alone."""
 
 import base64
 import json

@@ -6,6 +6,7 @@ import asyncio
 import json
 import uuid
 from collections import defaultdict
+from collections.abc import AsyncIterator, Sequence
 from pathlib import Path
 
 import httpx
@@ -16,13 +17,15 @@ from soar.demo.scenario import home_with_lab
 from soar.journal.leaf import parse_leaf
 from soar.kafka import Cluster
 from soar.model.alert import DeadLetter, Record
+from soar.model.clock import SystemClock
 from soar.service.events import TYPES, event_of
 from soar.service.sending import Contents, Letters, Outbox
 from soar.store.port import Fact, InsertDeadLetter
 from soar.store.sqlite import SqliteStore
 
-from ..ingest.admitting import CLOCK
 from .topics import at_work, read, until
+
+CLOCK = SystemClock()
 
 ALERT = {"title": "Ransomware behaviour", "severity": "high", "hostname": "ws-5", "technique": "T1486"}
 
@@ -93,7 +96,7 @@ async def test_an_event_holds_only_what_is_public_in_its_entry(kafka: str, tmp_p
 
 
 @pytest.fixture
-async def store(tmp_path: Path):
+async def store(tmp_path: Path) -> AsyncIterator[SqliteStore]:
     opened = SqliteStore(tmp_path / "soar.db")
     await opened.open()
     yield opened
@@ -143,29 +146,22 @@ async def test_of_two_workers_one_sends_and_the_other_goes_on_when_it_ends(kafka
     assert await store.unsent_letters(10) == []
 
 
-class _Dies:
-    """Sends what it holds, and ends before that is kept."""
+class Dying(SqliteStore):
+    """Its process ends between what was sent and what is kept of it."""
 
-    name, idempotent = "dead_letters", False
-
-    def __init__(self, letters: Letters) -> None:
-        self._letters = letters
-
-    async def send(self, producer: object, position: int) -> int:
-        kept = self._letters._store.letters_sent  # noqa: SLF001 - the moment between the two
-        assert callable(kept)
-        for letter in await self._letters._store.unsent_letters(10):  # noqa: SLF001
-            await self._letters._send(producer, letter)  # noqa: SLF001
+    async def letters_sent(self, ids: Sequence[str]) -> None:
         raise SystemError("killed")
 
 
 async def test_killed_between_sending_and_keeping_it_sends_again(kafka: str, store: SqliteStore) -> None:
+    dying = Dying(store.path)
+    await dying.open()
     topic = f"dead-{uuid.uuid4().hex[:8]}"
     await bury(store, 1)
-    letters = Letters(store, topic=topic)
     with pytest.raises(SystemError, match="killed"):
-        await outbox(store, _Dies(letters), kafka, "one").run()
-    sending = asyncio.create_task(outbox(store, letters, kafka, "one").run())
+        await outbox(dying, Letters(dying, topic=topic), kafka, "one").run()
+    await dying.close()
+    sending = asyncio.create_task(outbox(store, Letters(store, topic=topic), kafka, "one").run())
     found = await read(kafka, topic, lambda records: len(records) == 2)
     sending.cancel()
     await asyncio.gather(sending, return_exceptions=True)
