@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import asyncio
 import json
+import re
 import uuid
 from collections import defaultdict
 from collections.abc import AsyncIterator, Sequence
@@ -109,6 +110,12 @@ async def bury(store: SqliteStore, number: int, value: bytes = b"{cut") -> None:
     assert await store.commit([Fact(writes=(InsertDeadLetter(letter=letter),))]) == [None]
 
 
+async def all_sent(store: SqliteStore) -> None:
+    async with asyncio.timeout(30):
+        while await store.unsent_letters(1):  # noqa: ASYNC110 - nothing tells
+            await asyncio.sleep(0.02)
+
+
 def outbox(store: SqliteStore, contents: Contents, servers: str, owner: str) -> Outbox:
     cluster = Cluster(bootstrap_servers=servers)
     return Outbox(contents, store=store, cluster=cluster, clock=CLOCK, owner=owner)
@@ -133,17 +140,15 @@ async def test_of_two_workers_one_sends_and_the_other_goes_on_when_it_ends(kafka
         asyncio.create_task(outbox(store, Letters(store, topic=topic), kafka, owner).run()) for owner in ("one", "two")
     )
     await bury(store, 1)
-    async with asyncio.timeout(30):
-        while await store.unsent_letters(1):  # noqa: ASYNC110 - nothing tells
-            await asyncio.sleep(0.02)
+    await all_sent(store)
     one.cancel()
     await asyncio.gather(one, return_exceptions=True)
     await bury(store, 2)
     found = await read(kafka, topic, lambda records: len(records) == 2)
+    await all_sent(store)
     two.cancel()
     await asyncio.gather(two, return_exceptions=True)
     assert [dict(each.headers)["soar-letter"] for each in found] == [b"dead-1", b"dead-2"]
-    assert await store.unsent_letters(10) == []
 
 
 class Dying(SqliteStore):
@@ -166,3 +171,8 @@ async def test_killed_between_sending_and_keeping_it_sends_again(kafka: str, sto
     sending.cancel()
     await asyncio.gather(sending, return_exceptions=True)
     assert [each.value for each in found] == [b"{cut", b"{cut"]
+
+
+def test_the_page_lists_what_is_told() -> None:
+    page = (Path(__file__).parents[2] / "docs" / "events.md").read_text()
+    assert re.findall(r"^\| `(soar\.[a-z.]+\.v1)`", page, re.MULTILINE) == list(TYPES.values())
