@@ -71,7 +71,11 @@ class _StoppedError(Exception):
 
 
 class _StuckError(Exception):
-    """Records wait and none comes."""
+    """Records wait in this partition and none comes."""
+
+    def __init__(self, partition: TopicPartition) -> None:
+        super().__init__(partition)
+        self.partition = partition
 
 
 class _Held(ConsumerRebalanceListener):  # type: ignore[misc]  # aiokafka has no types
@@ -119,6 +123,7 @@ class KafkaSource:
         self._stopping = asyncio.Event()
         self._watch = Watch()
         self._looked = self._answered = 0.0
+        self._stuck: set[TopicPartition] = set()  # nothing has come from there since we began anew because of it
         self._broker: str | None = "not connected yet"  # what is wrong with it
         self._store: str | None = None
 
@@ -142,23 +147,27 @@ class KafkaSource:
         Cancelling it is safe too: what was not committed comes again.
         """
         pauses = _Pauses()
-        stuck: str | None = None  # where the consumer before this one stood still
         with suppress(_StoppedError):
             while True:
                 try:
                     await self._session(admit, pauses)
                 except _StuckError as failure:
-                    if stuck == str(failure):
-                        raise IntakeStuckError(f"{stuck} has records that do not come, not to a new consumer") from None
-                    stuck = str(failure)
-                    self._broker = "records wait and none comes; trying with a new consumer"
-                    log.warning("kafka.stuck", where=stuck, seconds=self.subscription.stuck_seconds)
+                    self._begin_anew(failure.partition)
                 except KafkaError as failure:
                     servers = self.subscription.cluster.bootstrap_servers
                     self._broker = f"cannot consume ({type(failure).__name__}); the log says why"
                     seconds = pauses.next()
                     log.warning("kafka.unavailable", servers=servers, error=str(failure), retry_in_seconds=seconds)
                     await self._pause(seconds)
+
+    def _begin_anew(self, partition: TopicPartition) -> None:
+        """Once for each partition that stands still; raises IntakeStuckError where that did not help."""
+        name = f"{partition.topic}/{partition.partition}"
+        if partition in self._stuck:
+            raise IntakeStuckError(f"{name} has records that do not come, to a new consumer neither")
+        self._stuck.add(partition)
+        self._broker = "records wait and none comes; trying with a new consumer"
+        log.warning("kafka.stuck", where=name, seconds=self.subscription.stuck_seconds)
 
     async def _session(self, admit: Admit, pauses: _Pauses) -> None:
         """One consumer from its start to its end; raises KafkaError where the broker or the group is lost."""
@@ -180,6 +189,7 @@ class KafkaSource:
                     fetched = await self._admitted(consumer, held, self._admit(admit, records))
                     # A crash here repeats the batch; its coordinates are known to the store.
                     await self._commit(consumer, batch)
+                    self._stuck -= batch.keys()
                 await self._look(consumer)
 
     @asynccontextmanager
@@ -226,8 +236,8 @@ class KafkaSource:
                 held.hold()
                 for partition, messages in (await consumer.getmany(timeout_ms=0)).items():
                     more.setdefault(partition, []).extend(messages)
-                await self._look(consumer)
                 self._watch.excuse(now=_now())
+                await self._look(consumer)
                 await asyncio.wait({under_way}, timeout=POLL_MS / 1000)
             under_way.result()
         finally:
@@ -262,7 +272,7 @@ class KafkaSource:
         self._watch.look(positions, ends, now=now)
         stuck = self._watch.stuck(patience, now=now)
         if stuck:
-            raise _StuckError(f"{stuck[0].topic}/{stuck[0].partition}")
+            raise _StuckError(stuck[0])
 
     async def _records(self, fetched: Fetched, cluster: str) -> list[Record]:
         records: list[Record] = []

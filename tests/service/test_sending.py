@@ -19,6 +19,7 @@ from soar.journal.leaf import parse_leaf
 from soar.kafka import Cluster
 from soar.model.alert import DeadLetter, Record
 from soar.model.clock import SystemClock
+from soar.service.doors import kafka_prometheus
 from soar.service.events import TYPES, event_of
 from soar.service.sending import Contents, Letters, Outbox
 from soar.store.port import Fact, InsertDeadLetter
@@ -176,3 +177,13 @@ async def test_killed_between_sending_and_keeping_it_sends_again(kafka: str, sto
 def test_the_page_lists_what_is_told() -> None:
     page = (Path(__file__).parents[2] / "docs" / "events.md").read_text()
     assert re.findall(r"^\| `(soar\.[a-z.]+\.v1)`", page, re.MULTILINE) == list(TYPES.values())
+
+
+def test_metrics_tell_what_waits_on_either_side() -> None:
+    told = kafka_prometheus(lag={("alerts", 1): 7}, waiting={"events": 3}, failing={"events": True})
+    assert [line for line in told.splitlines() if not line.startswith("#")] == [
+        'soar_kafka_lag_records{topic="alerts",partition="1"} 7',
+        'soar_outbox_waiting{outbox="events"} 3',
+        'soar_outbox_failing{outbox="events"} 1',
+    ]
+    assert kafka_prometheus(lag={}, waiting={}, failing={}) == ""
