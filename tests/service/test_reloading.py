@@ -10,6 +10,7 @@ from pathlib import Path
 from soar.demo.scenario import home_with_lab
 from soar.model.alert import Record
 from soar.model.entry import EntryType
+from soar.model.run import Run, RunState
 from soar.service import Running
 
 from .topics import at_work, until
@@ -117,3 +118,29 @@ async def test_a_file_that_changes_is_noticed_where_that_is_watched(tmp_path: Pa
         write(tmp_path / "home", "probe", 1)
         await until(lambda: running.reloader.reloaded == 1)
     await lab.stop()
+
+
+async def test_workers_reload_one_after_the_other_and_either_carries_out_what_the_other_began(tmp_path: Path) -> None:
+    """One has the new set, the other not yet: every alert has one run, of the version of who admitted it."""
+    config, lab = await home_with_lab(tmp_path / "home")
+    write(tmp_path / "home", "probe", 1)
+    async with at_work(config, {}) as (one, _), at_work(config, {}) as (two, _):
+        write(tmp_path / "home", "probe", 2)
+        await one.reloader.reload()
+        new, old = (each.service.library.playbooks["probe"].digest for each in (one, two))
+        assert new != old
+        for number in range(40):
+            running = (one, two)[number % 2]
+            await running.admit([record(running, number)])
+        await two.reloader.reload()
+        await two.admit([record(two, 40)])
+
+        async def runs() -> list[Run]:
+            return await one.service.store.runs(playbook_id="probe", limit=1000)
+
+        async with asyncio.timeout(30):
+            while {run.state for run in await runs()} != {RunState.SUCCEEDED}:  # noqa: ASYNC110 - nothing tells
+                await asyncio.sleep(0.05)
+        found = Counter(run.playbook_digest for run in await runs())
+    await lab.stop()
+    assert found == {new: 21, old: 20}
