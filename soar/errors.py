@@ -174,6 +174,12 @@ class StoreUnavailableError(StoreError):
     code = "store_unavailable"
 
 
+class IntakeStuckError(SoarError):
+    """A source has records and gives us none, however often we ask; a new process may fare better."""
+
+    code = "intake_stuck"
+
+
 class PolicyUnavailableError(SoarError):
     """No decision could be had. Nothing is sent; the run parks and asks again."""
 

@@ -83,12 +83,39 @@ class WitnessSettings(Section):
     key: str = Field(description="Its verifier key, as `soar witness init` prints it.")
 
 
-class AnchorTopicSettings(Section):
+class ClusterSettings(Section):
+    """How a Kafka cluster is reached, in the words of Kafka's own clients."""
+
+    bootstrap_servers: str = Field(description="host:port, several with commas.")
+    client_id: str = "soar"
+    security_protocol: Literal["PLAINTEXT", "SSL", "SASL_PLAINTEXT", "SASL_SSL"] = "PLAINTEXT"
+    sasl_mechanism: Literal["PLAIN", "SCRAM-SHA-256", "SCRAM-SHA-512"] = "SCRAM-SHA-512"
+    sasl_username: str | None = None
+    sasl_password: str | None = Field(default=None, description="Secret reference.")
+    ssl_cafile: Path | None = Field(default=None, description="Whom we trust, in PEM; else the system's authorities.")
+    ssl_certfile: Path | None = Field(default=None, description="Our certificate and its chain, in PEM.")
+    ssl_keyfile: Path | None = Field(default=None, description="Its key, where that is not in the same file.")
+    ssl_key_password: str | None = Field(default=None, description="Secret reference of what the key is locked with.")
+    ssl_check_hostname: bool = True
+
+    @model_validator(mode="after")
+    def _whole(self) -> Self:
+        named = {name for name in ClusterSettings.model_fields if getattr(self, name) is not None}
+        login = {"sasl_username", "sasl_password"}
+        if self.security_protocol.startswith("SASL_") and not login <= named:
+            raise ValueError(f"security_protocol {self.security_protocol} needs sasl_username and sasl_password")
+        if not self.security_protocol.startswith("SASL_") and login & named:
+            raise ValueError("sasl_username and sasl_password need security_protocol: SASL_SSL or SASL_PLAINTEXT")
+        tls = any(name.startswith("ssl_") for name in self.model_fields_set)
+        if tls and not self.security_protocol.endswith("SSL"):
+            raise ValueError("ssl_ settings need security_protocol: SSL or SASL_SSL")
+        return self
+
+
+class AnchorTopicSettings(ClusterSettings):
     """A Kafka topic for checkpoints."""
 
     topic: str = Field(description="The topic: compacted, or kept for ever.")
-    bootstrap_servers: str = Field(description="host:port, several with commas.")
-    client_id: str = "soar"
 
 
 class AnchorSettings(Section):
@@ -181,16 +208,46 @@ class WebSettings(Section):
     max_body_bytes: int = Field(default=8_388_608, gt=0, description="Largest request body.")
 
 
-class KafkaSettings(Section):
+class KafkaSettings(ClusterSettings):
     """Topics that alerts come from."""
 
-    bootstrap_servers: str = Field(description="host:port, several with commas.")
-    topics: tuple[str, ...] = Field(min_length=1, description="Topics to consume.")
+    topics: tuple[str, ...] = Field(
+        min_length=1, description="Topics to consume; one that begins with ^ is a pattern for the whole of their names."
+    )
     group_id: str = "soar"
-    client_id: str = "soar"
+    group_instance_id: str | None = Field(
+        default=None, description="Static membership: a name of its own for each worker, the same after its restart."
+    )
+    session_timeout_ms: int = Field(
+        default=10_000, ge=1000, le=1_800_000, description="How long the group waits for a member that says nothing."
+    )
     source: str = Field(default="kafka", description="Name under which records are counted.")
     mapping: str | None = Field(default=None, description="Mapping for all records; without it, detected by shape.")
     max_poll_records: int = Field(default=500, ge=1, le=10_000)
+    stuck_seconds: float = Field(
+        default=120,
+        ge=1,
+        description="Records wait and none comes for so long: first a new consumer, then the end of the service.",
+    )
+    dead_letter_topic: str | None = Field(default=None, description="Where dead letters of all doors are sent.")
+
+    @model_validator(mode="after")
+    def _no_circle(self) -> Self:
+        if self.dead_letter_topic in self.topics:
+            raise ValueError(f"dead letters sent to {self.dead_letter_topic} would come again; take another topic")
+        return self
+
+
+class EventTopicSettings(Section):
+    """A topic of the cluster that alerts come from."""
+
+    topic: str = Field(description="The topic, such as soar.events.")
+
+
+class EventsSettings(Section):
+    """Where others learn what happens here."""
+
+    kafka: EventTopicSettings | None = None
 
 
 class WorkerSettings(Section):
@@ -284,6 +341,7 @@ class Settings(Section):
 
     store: StoreSettings = StoreSettings()
     playbooks: tuple[Path, ...] = Field(default=(Path("playbooks"),), description="Folders of playbooks.")
+    watch_playbooks: bool = Field(default=False, description="Load playbooks anew when a file changes, as SIGHUP does.")
     mappings: tuple[Path, ...] = Field(default=(Path("mappings"),), description="Folders of your own mappings.")
     policy: PolicySettings = PolicySettings()
     journal: JournalSettings = JournalSettings()
@@ -297,9 +355,19 @@ class Settings(Section):
     cli: CliSettings = CliSettings()
     web: WebSettings = WebSettings()
     kafka: KafkaSettings | None = None
+    events: EventsSettings = EventsSettings()
     worker: WorkerSettings = WorkerSettings()
     log: LogSettings = LogSettings()
     lab: LabSettings = LabSettings()
+
+    @model_validator(mode="after")
+    def _events_have_a_way_out(self) -> Self:
+        wanted = self.events.kafka
+        if wanted is not None and self.kafka is None:
+            raise ValueError("events.kafka is a topic of the cluster under kafka:, which is not configured; add it")
+        if wanted is not None and self.kafka is not None and wanted.topic in self.kafka.topics:
+            raise ValueError(f"events sent to {wanted.topic} would be consumed as alerts; take another topic")
+        return self
 
     @field_validator("people")
     @classmethod
@@ -376,5 +444,5 @@ def _overridden(document: dict[str, Any], env: Mapping[str, str]) -> dict[str, A
 
 
 def _known_fields() -> list[str]:
-    models: list[type[BaseModel]] = [*Section.__subclasses__()]
+    models: list[type[BaseModel]] = [*Section.__subclasses__(), *ClusterSettings.__subclasses__()]
     return sorted({name for model in models for name in model.model_fields})

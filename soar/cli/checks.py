@@ -20,8 +20,8 @@ from soar.cli.connectors import tried
 from soar.cli.ground import Unchecked, counted
 from soar.connector.secret import Secret, SecretResolver
 from soar.errors import ConfigError, StoreUnavailableError
+from soar.ingest.backlog import backlog
 from soar.ingest.mapping import load_mappings
-from soar.kafka import Cluster
 from soar.library.folder import load_folders
 from soar.model.catalogue import Catalogue
 from soar.model.clock import Clock, Ids
@@ -31,6 +31,7 @@ from soar.policy.bundle import load_bundle
 from soar.policy.gate import Gate
 from soar.policy.rehearsal import rehearsal
 from soar.service import build_registry, read_key
+from soar.service.brokers import subscription_of
 from soar.service.deciding import engine_of, server_of
 from soar.service.running import HONOURED
 from soar.service.storage import database_url
@@ -275,38 +276,37 @@ async def people(patient: Patient) -> AsyncIterator[Line]:
 
 
 async def broker(patient: Patient) -> AsyncIterator[Line]:
-    """Whether Kafka answers and has the topics."""
+    """Whether Kafka answers and has the topics, and how far behind the group is."""
     kafka = patient.loaded.settings.kafka
-    if kafka is None:
+    subscription = subscription_of(patient.loaded)
+    if kafka is None or subscription is None:
         yield Line(State.OK, "Kafka is not configured")
         return
     if patient.offline:
         yield Line(State.OK, f"Kafka at {kafka.bootstrap_servers} not asked, as --offline")
         return
     fix = "start it, or correct kafka.bootstrap_servers"
+    if kafka.security_protocol != "PLAINTEXT":
+        fix += ", or what is under kafka: of security_protocol, sasl_ and ssl_"
     try:
         async with asyncio.timeout(BROKER_SECONDS):
-            topics = await _topics(kafka.bootstrap_servers)
+            found = await backlog(subscription)
     except TimeoutError:
         yield Line(State.FAILED, f"Kafka at {kafka.bootstrap_servers} gave no answer in {BROKER_SECONDS:.0f} s", fix)
         return
     except KafkaError as failure:
         yield Line(State.FAILED, f"Kafka at {kafka.bootstrap_servers} cannot be reached: {failure}", fix)
         return
-    missing = sorted(set(kafka.topics) - topics)
+    named = {each for each in kafka.topics if not each.startswith("^")} | set(subscription.apart)
+    missing = sorted(named - found.topics)
     if missing:
-        yield Line(State.WARN, f"Kafka has no topic {', '.join(missing)}", "create it, or correct kafka.topics")
+        yield Line(State.WARN, f"Kafka has no topic {', '.join(missing)}", "create it, or correct soar.yaml")
     else:
         yield Line(State.OK, f"Kafka at {kafka.bootstrap_servers} has {', '.join(kafka.topics)}")
-
-
-async def _topics(servers: str) -> set[str]:
-    admin = Cluster(bootstrap_servers=servers).admin()
-    try:
-        await admin.start()
-        return set(await admin.list_topics())
-    finally:
-        await admin.close()
+    if found.lag:
+        worst = max(found.lag, key=lambda each: found.lag[each])
+        most = f", most of them in {worst.topic}/{worst.partition}" if found.lag[worst] else ""
+        yield Line(State.OK, f"group {kafka.group_id}: {counted(sum(found.lag.values()), 'record')} wait{most}")
 
 
 async def ports(patient: Patient) -> AsyncIterator[Line]:

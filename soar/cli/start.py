@@ -83,7 +83,7 @@ async def _run(loaded: Loaded, *, with_lab: bool, watched: bool) -> None:
         for problem in (*assembled.library.errors, *assembled.mappings.errors):
             err.print(f"[yellow]left out:[/yellow] {text(problem)}")
         running = Running(assembled)
-        asyncio.get_running_loop().add_signal_handler(signal.SIGHUP, running.promotion.signal)
+        asyncio.get_running_loop().add_signal_handler(signal.SIGHUP, running.reload)
         doors = Doors(running)
         await doors.open()
         parts = doors.parts

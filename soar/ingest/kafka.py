@@ -3,17 +3,19 @@
 from __future__ import annotations
 
 import asyncio
+import re
 from collections.abc import AsyncIterator, Coroutine, Mapping, Sequence
 from contextlib import asynccontextmanager, suppress
 from dataclasses import dataclass
 from typing import Any, TypeVar
 
 import structlog
-from aiokafka import AIOKafkaConsumer, ConsumerRecord, TopicPartition
-from aiokafka.errors import KafkaError
+from aiokafka import AIOKafkaConsumer, ConsumerRebalanceListener, ConsumerRecord, TopicPartition
+from aiokafka.errors import IllegalStateError, KafkaConnectionError, KafkaError
 
 from soar.engine.admission import Admit
-from soar.errors import StoreUnavailableError
+from soar.errors import IntakeStuckError, StoreUnavailableError
+from soar.ingest.lag import Watch
 from soar.kafka import Cluster
 from soar.model.alert import Record
 from soar.model.clock import Clock
@@ -24,6 +26,11 @@ Fetched = Mapping[TopicPartition, Sequence[ConsumerRecord]]
 T = TypeVar("T")
 
 POLL_MS = 1000
+LOOK_SECONDS = 5.0  # between looks at the ends of partitions
+LOOK_AT_MOST_SECONDS = 5.0
+PATIENCE_SECONDS = 2.0  # with a batch; then no more is fetched, but the group still hears from us
+FETCH_MAX_BYTES = 16 << 20  # from one broker at once; what is fetched is all that is held in memory
+METADATA_MAX_AGE_MS = 60_000  # how long a new topic may take to be noticed
 COMMIT_SECONDS = 10.0  # aiokafka repeats a commit for ever while the coordinator is away
 CLOSE_SECONDS = 10.0
 FIRST_PAUSE_SECONDS = 0.5
@@ -35,43 +42,107 @@ _RECORDS_PER_TURN = 500  # made into Records before other coroutines, such as th
 class Subscription:
     """Which records to consume, as whom, and under which name they are counted."""
 
-    bootstrap_servers: str
-    topics: tuple[str, ...]
+    cluster: Cluster
+    topics: tuple[str, ...]  # names, and patterns of whole names, which begin with ^
+    apart: tuple[str, ...] = ()  # never by a pattern: our own
     group_id: str
-    client_id: str = "soar"
+    group_instance_id: str | None = None  # static membership
+    session_timeout_ms: int = 10_000
     source: str = "kafka"
     mapping: str | None = None  # for all records; without it, detected by shape
     max_poll_records: int = 500
+    stuck_seconds: float = 120
 
     @property
-    def cluster(self) -> Cluster:
-        """Where the topics are."""
-        return Cluster(bootstrap_servers=self.bootstrap_servers, client_id=self.client_id)
+    def pattern(self) -> re.Pattern[str] | None:
+        """One for all topics, where one of them is a pattern; raises re.error."""
+        if not any(topic.startswith("^") for topic in self.topics):
+            return None
+        wanted = "|".join(
+            f"(?:{topic.removeprefix('^').removesuffix('$')})" if topic.startswith("^") else re.escape(topic)
+            for topic in self.topics
+        )
+        others = "|".join(re.escape(topic) for topic in self.apart)
+        return re.compile(f"^(?!(?:{others})$)(?:{wanted})$" if others else f"^(?:{wanted})$")
 
 
 class _StoppedError(Exception):
     """`stop` was called while nothing was held that must be finished."""
 
 
+class _StuckError(Exception):
+    """Records wait in this partition and none comes."""
+
+    def __init__(self, partition: TopicPartition) -> None:
+        super().__init__(partition)
+        self.partition = partition
+
+
+class _Held(ConsumerRebalanceListener):  # type: ignore[misc]  # aiokafka has no types
+    """What the group gives us while we take nothing more is paused like the rest."""
+
+    def __init__(self) -> None:
+        self.consumer: AIOKafkaConsumer | None = None
+        self.holding = False
+
+    def hold(self) -> None:
+        """Fetch no more."""
+        self.holding = True
+        self._apply()
+
+    def release(self) -> None:
+        """Go on."""
+        if self.holding and self.consumer is not None:
+            self.holding = False
+            self.consumer.resume(*self.consumer.paused())
+
+    def on_partitions_revoked(self, _revoked: Any) -> None:
+        """Nothing to do: what was admitted stays admitted, whoever commits it."""
+
+    def on_partitions_assigned(self, _assigned: Any) -> None:
+        """They begin unpaused."""
+        if self.holding:
+            self._apply()
+
+    def _apply(self) -> None:
+        if self.consumer is not None:
+            self.consumer.pause(*self.consumer.assignment())
+
+
 class KafkaSource:
     """Consumes topics as one member of a consumer group.
 
     Offsets are committed after `admit` returned, so a crash anywhere repeats records and loses none. A broker that
-    is away is waited for; `problem` says so meanwhile, in words fit for everyone.
+    is away is waited for; `problem` says so meanwhile, in words fit for everyone. Where records wait and none comes,
+    it begins anew with a new consumer, and gives up where that does not help.
     """
 
     def __init__(self, subscription: Subscription, *, clock: Clock) -> None:
         self.subscription = subscription
-        self.problem: str | None = "not connected yet"
         self._clock = clock
         self._stopping = asyncio.Event()
+        self._watch = Watch()
+        self._looked = self._answered = 0.0
+        self._stuck: set[TopicPartition] = set()  # nothing has come from there since we began anew because of it
+        self._broker: str | None = "not connected yet"  # what is wrong with it
+        self._store: str | None = None
+
+    @property
+    def problem(self) -> str | None:
+        """What is wrong now."""
+        return self._broker or self._store
+
+    @property
+    def lag(self) -> Mapping[TopicPartition, int]:
+        """Records that wait, by partition that is ours, as of the last look."""
+        return self._watch.lag
 
     def stop(self) -> None:
         """Ask `run` to finish the batch at hand, leave the group and return."""
         self._stopping.set()
 
     async def run(self, admit: Admit) -> None:
-        """Consume until `stop`; raises only what `admit` raises beyond StoreUnavailableError.
+        """Consume until `stop`; raises IntakeStuckError, and what `admit` raises beyond StoreUnavailableError.
 
         Cancelling it is safe too: what was not committed comes again.
         """
@@ -80,48 +151,128 @@ class KafkaSource:
             while True:
                 try:
                     await self._session(admit, pauses)
+                except _StuckError as failure:
+                    self._begin_anew(failure.partition)
                 except KafkaError as failure:
-                    servers = self.subscription.bootstrap_servers
-                    self.problem = f"cannot consume ({type(failure).__name__}); the log says why"
+                    servers = self.subscription.cluster.bootstrap_servers
+                    self._broker = f"cannot consume ({type(failure).__name__}); the log says why"
                     seconds = pauses.next()
                     log.warning("kafka.unavailable", servers=servers, error=str(failure), retry_in_seconds=seconds)
                     await self._pause(seconds)
+
+    def _begin_anew(self, partition: TopicPartition) -> None:
+        """Once for each partition that stands still; raises IntakeStuckError where that did not help."""
+        name = f"{partition.topic}/{partition.partition}"
+        if partition in self._stuck:
+            raise IntakeStuckError(f"{name} has records that do not come, to a new consumer neither")
+        self._stuck.add(partition)
+        self._broker = "records wait and none comes; trying with a new consumer"
+        log.warning("kafka.stuck", where=name, seconds=self.subscription.stuck_seconds)
 
     async def _session(self, admit: Admit, pauses: _Pauses) -> None:
         """One consumer from its start to its end; raises KafkaError where the broker or the group is lost."""
         wanted = self.subscription
         cluster = await self._or_stopped(cluster_id(wanted.cluster))
-        async with self._consumer() as consumer:
+        async with self._consumer() as (consumer, held):
             await self._or_stopped(consumer.start())
-            self.problem = None
+            self._broker = None
+            self._watch, self._looked = Watch(), 0.0
+            self._answered = _now()
             log.info("kafka.consuming", topics=wanted.topics, group=wanted.group_id, cluster=cluster)
+            fetched: Fetched = {}
             while True:
-                fetched = await self._or_stopped(consumer.getmany(timeout_ms=POLL_MS))
+                fetched = fetched or await self._or_stopped(consumer.getmany(timeout_ms=POLL_MS))
                 pauses.reset()
-                if fetched:
-                    await self._admit(admit, await self._records(fetched, cluster))
+                batch, fetched = fetched, {}
+                if batch:
+                    records = await self._records(batch, cluster)
+                    fetched = await self._admitted(consumer, held, self._admit(admit, records))
                     # A crash here repeats the batch; its coordinates are known to the store.
-                    await self._commit(consumer, fetched)
+                    await self._commit(consumer, batch)
+                    self._stuck -= batch.keys()
+                await self._look(consumer)
 
     @asynccontextmanager
-    async def _consumer(self) -> AsyncIterator[AIOKafkaConsumer]:
+    async def _consumer(self) -> AsyncIterator[tuple[AIOKafkaConsumer, _Held]]:
         wanted = self.subscription
-        consumer = wanted.cluster.consumer(
-            *wanted.topics,
+        held = _Held()
+        consumer = held.consumer = wanted.cluster.consumer(
             group_id=wanted.group_id,
+            group_instance_id=wanted.group_instance_id,
+            session_timeout_ms=wanted.session_timeout_ms,
+            heartbeat_interval_ms=min(3000, wanted.session_timeout_ms // 3),
             enable_auto_commit=False,
             auto_offset_reset="earliest",
             isolation_level="read_committed",
             max_poll_records=wanted.max_poll_records,
+            fetch_max_bytes=FETCH_MAX_BYTES,
+            metadata_max_age_ms=METADATA_MAX_AGE_MS,
         )
+        pattern = wanted.pattern
+        if pattern is not None:
+            consumer.subscribe(pattern=pattern, listener=held)
+        else:
+            consumer.subscribe(wanted.topics, listener=held)
         try:
-            yield consumer
+            yield consumer, held
         finally:
             try:
                 await asyncio.wait_for(consumer.stop(), CLOSE_SECONDS)
             except (KafkaError, TimeoutError) as failure:
                 # The group notices the missing heartbeats instead.
                 log.warning("kafka.left_without_goodbye", group=wanted.group_id, error=repr(failure))
+
+    async def _admitted(self, consumer: AIOKafkaConsumer, held: _Held, admitting: Coroutine[Any, Any, None]) -> Fetched:
+        """See a batch through, however long that takes, and stay a member of the group meanwhile.
+
+        A member that does not poll for some minutes is put out, so we poll, with all partitions paused. Returns what
+        came nevertheless: a partition that was given to us just now.
+        """
+        under_way = asyncio.ensure_future(admitting)
+        more: dict[TopicPartition, list[ConsumerRecord]] = {}
+        try:
+            await asyncio.wait({under_way}, timeout=PATIENCE_SECONDS)
+            while not under_way.done():
+                held.hold()
+                for partition, messages in (await consumer.getmany(timeout_ms=0)).items():
+                    more.setdefault(partition, []).extend(messages)
+                self._watch.excuse(now=_now())
+                await self._look(consumer)
+                await asyncio.wait({under_way}, timeout=POLL_MS / 1000)
+            under_way.result()
+        finally:
+            under_way.cancel()
+            await asyncio.gather(under_way, return_exceptions=True)
+            held.release()
+        return more
+
+    async def _look(self, consumer: AIOKafkaConsumer) -> None:
+        """Every few seconds: how many records wait, and do they come.
+
+        Raises _StuckError where they do not, and KafkaError where the broker has not told for as long.
+        """
+        now, patience = _now(), self.subscription.stuck_seconds
+        if now - self._looked < min(LOOK_SECONDS, patience / 4):
+            return
+        self._looked = now
+        try:
+            async with asyncio.timeout(LOOK_AT_MOST_SECONDS):
+                ours = consumer.assignment()
+                ends = await consumer.end_offsets(ours) if ours else {}
+                positions = {each: await consumer.position(each) for each in ours}
+        except IllegalStateError:
+            return  # the partition was taken from us while we looked
+        except (KafkaError, TimeoutError) as failure:
+            self._broker = "the broker gives no answer; the log says why"
+            log.warning("kafka.no_answer", error=repr(failure))
+            if now - self._answered >= patience:
+                raise KafkaConnectionError(f"no answer for {patience:.0f} s: {failure!r}") from failure
+            return
+        self._broker, self._answered = None, now
+        self._watch.look(positions, ends, now=now)
+        stuck = self._watch.stuck(patience, now=now)
+        if stuck:
+            raise _StuckError(stuck[0])
 
     async def _records(self, fetched: Fetched, cluster: str) -> list[Record]:
         records: list[Record] = []
@@ -153,11 +304,11 @@ class KafkaSource:
                 await admit(records)
             except StoreUnavailableError as failure:
                 seconds = pauses.next()
-                self.problem = "records wait for the store"
+                self._store = "records wait for the store"
                 log.warning("kafka.records_wait", records=len(records), error=str(failure), retry_in_seconds=seconds)
                 await self._pause(seconds)
             else:
-                self.problem = None
+                self._store = None
                 return
 
     async def _commit(self, consumer: AIOKafkaConsumer, fetched: Fetched) -> None:
@@ -215,6 +366,11 @@ class _Pauses:
     def reset(self) -> None:
         """All is well again."""
         self._next_seconds = FIRST_PAUSE_SECONDS
+
+
+def _now() -> float:
+    """Seconds that only go forward."""
+    return asyncio.get_running_loop().time()
 
 
 async def cluster_id(cluster: Cluster) -> str:

@@ -16,9 +16,10 @@ from pydantic import ValidationError
 
 from soar.errors import RecordError
 from soar.ingest import values
+from soar.ingest.documents import Broken, documents
 from soar.ingest.extract import Extract
 from soar.ingest.mapping import Mapping, Mappings
-from soar.ingest.payload import MAX_ELEMENTS, objects, parse, too_many
+from soar.ingest.payload import MAX_ELEMENTS, too_many
 from soar.ingest.unpack import Chooser, Element, elements_of, not_an_object
 from soar.model.alert import Alert, DeadLetter, Record, Rule
 from soar.model.base import digest
@@ -55,12 +56,16 @@ class Normaliser:
 
     def _record(self, record: Record) -> list[Alert | DeadLetter]:
         try:
-            payloads = objects(parse(record.value))
+            payloads = documents(record.value)
         except RecordError as failure:
             return [self._dead(record, failure, "the record")]
         results: list[Alert | DeadLetter] = []
         for number, payload in enumerate(payloads, start=1):
             subject = f"element {number} of {len(payloads)}" if len(payloads) > 1 else "the record"
+            if isinstance(payload, Broken):
+                alone = record.model_copy(update={"value": payload.line})
+                results.append(self._dead(alone, payload.failure, subject))
+                continue
             results += self._payload(record, payload, subject, of_many=len(payloads) > 1)
             if len(results) > MAX_ELEMENTS:
                 return [self._dead(record, too_many(), "the record")]

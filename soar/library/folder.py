@@ -89,6 +89,24 @@ def load_folders(paths: Iterable[Path], catalogue: Catalogue) -> Library:
     return _library(good, errors)
 
 
+def keeping(before: Library, after: Library) -> Library:
+    """`after`, with the old version of each playbook whose file is still there and no longer gives any.
+
+    So that a mistake in a file takes nothing out of force; that its file is deleted, or names another playbook, does.
+    """
+    given = {playbook.file for playbook in after.playbooks.values()}
+    kept = {
+        name: playbook
+        for name, playbook in before.playbooks.items()
+        if name not in after.playbooks and playbook.file not in given and Path(playbook.file).is_file()
+    }
+    if not kept:
+        return after
+    texts = {each.digest: before.text_of(each.digest) for each in kept.values()}
+    texts |= {each.digest: after.text_of(each.digest) for each in after.playbooks.values()}
+    return _named({**after.playbooks, **kept}, errors=after.errors, texts=texts)
+
+
 def _files(folders: Iterable[Path], errors: list[PlaybookError]) -> list[Path]:
     found: dict[Path, None] = {}  # folders may overlap
     for folder in folders:
@@ -100,13 +118,19 @@ def _files(folders: Iterable[Path], errors: list[PlaybookError]) -> list[Path]:
 
 
 def _library(good: Mapping[str, _File], errors: list[PlaybookError]) -> Library:
-    playbooks = {name: file.playbook for name, file in sorted(good.items())}
+    texts = {file.playbook.digest: file.text for file in good.values()}
+    playbooks = {name: file.playbook for name, file in good.items()}
+    return _named(playbooks, errors=sorted(errors, key=lambda error: error.place or Place("")), texts=texts)
+
+
+def _named(found: Mapping[str, Playbook], *, errors: Iterable[PlaybookError], texts: Mapping[str, str]) -> Library:
+    playbooks = dict(sorted(found.items()))
     digests = "\n".join(f"{name} {playbook.digest}" for name, playbook in playbooks.items())
     return Library(
         playbooks=MappingProxyType(playbooks),
-        errors=tuple(sorted(errors, key=lambda error: error.place or Place(""))),
+        errors=tuple(errors),
         digest=hashlib.sha256(digests.encode()).hexdigest(),
-        _texts=MappingProxyType({file.playbook.digest: file.text for file in good.values()}),
+        _texts=MappingProxyType(dict(texts)),
     )
 
 

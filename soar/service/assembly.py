@@ -30,7 +30,6 @@ from soar.ingest.normalise import Normaliser
 from soar.journal.cosignature import CosignatureVerifier
 from soar.journal.cosigning import WitnessClient
 from soar.journal.note import Signer
-from soar.kafka import Cluster
 from soar.library.folder import Library, load_folders
 from soar.library.index import TriggerIndex
 from soar.model.catalogue import Catalogue
@@ -39,6 +38,7 @@ from soar.model.playbook import Mode
 from soar.policy.bundle import Bundle, load_bundle
 from soar.service.anchoring import KafkaAnchor
 from soar.service.authority import authority_of, people_of
+from soar.service.brokers import cluster_of
 from soar.service.keys import hold_key, read_key
 from soar.service.storage import store_of
 from soar.service.timing import look
@@ -75,8 +75,7 @@ class Service:
     index: TriggerIndex = field(init=False)
 
     def __post_init__(self) -> None:
-        live = [p for p in self.library.playbooks.values() if p.on is not None and p.mode is not Mode.OFF]
-        self.index = TriggerIndex(live)
+        self.index = index_of(self.library)
 
     def desk(self, woken: Callable[[], None] = lambda: None) -> ApprovalDesk:
         """Where people's decisions are taken."""
@@ -93,12 +92,12 @@ class Service:
         """Who may do what, by the policies in force."""
         return authority_of(self.loaded, self.store, self.scribe, lambda: self.bundle)
 
-    def intake(self, admitted: Callable[[], None] = lambda: None) -> Intake:
-        """The door for records."""
+    def intake(self, admitted: Callable[[], None] = lambda: None, *, scribe: Scribe | None = None) -> Intake:
+        """The door for records; `scribe` where somebody else than the service brings them."""
         normaliser = Normaliser(self.mappings, self.ids, self.clock)
         return Intake(
             store=self.store,
-            scribe=self.scribe,
+            scribe=scribe or self.scribe,
             normalise=normaliser.normalise,
             index=lambda: self.index,
             admitted=admitted,
@@ -137,7 +136,7 @@ async def assemble(loaded: Loaded, *, clock: Clock | None = None, ids: Ids | Non
             ids=ids,
             store=store,
             registry=registry,
-            library=_library(loaded, registry.catalogue()),
+            library=library_of(loaded, registry.catalogue()),
             mappings=load_mappings([loaded.path(path) for path in settings.mappings]),
             bundle=load_bundle(loaded.path(settings.policy.path)),
             people=people_of(loaded),
@@ -148,6 +147,11 @@ async def assemble(loaded: Loaded, *, clock: Clock | None = None, ids: Ids | Non
         held.close()
         await registry.close()
         await store.close()
+
+
+def index_of(library: Library) -> TriggerIndex:
+    """What alerts are matched against."""
+    return TriggerIndex(p for p in library.playbooks.values() if p.on is not None and p.mode is not Mode.OFF)
 
 
 def build_registry(loaded: Loaded, clock: Clock) -> Registry:
@@ -205,7 +209,7 @@ def _anchor(loaded: Loaded, wanted: AnchorSettings, origin: str, *, whole: bool)
         return AnchorFile(loaded.path(wanted.file))
     kafka = wanted.kafka
     assert kafka is not None
-    cluster = Cluster(bootstrap_servers=kafka.bootstrap_servers, client_id=kafka.client_id)
+    cluster = cluster_of(loaded, kafka, "journal", "anchors")
     return KafkaAnchor(cluster, topic=kafka.topic, origin=origin, whole=whole)
 
 
@@ -238,7 +242,7 @@ def person_of(loaded: Loaded, named: str | None) -> str:
     return named or mine[0]
 
 
-def _library(loaded: Loaded, catalogue: Catalogue) -> Library:
+def library_of(loaded: Loaded, catalogue: Catalogue) -> Library:
     """The playbooks in force. Thousands of frozen objects stay for good: collecting among them is wasted work."""
     gc.disable()
     try:

@@ -10,9 +10,11 @@ from functools import partial
 from soar.connector.secret import Secret, SecretResolver
 from soar.engine.control import HALT
 from soar.errors import StoreUnavailableError
-from soar.ingest.kafka import KafkaSource, Subscription
+from soar.ingest.kafka import KafkaSource
+from soar.service.brokers import outboxes_of, subscription_of
 from soar.service.exposure import Signing, signing
 from soar.service.running import Running
+from soar.service.sending import EVENTS, LETTERS
 from soar.store.seen import Counts
 from soar.web.access import Doorkeeper
 from soar.web.app import build_app
@@ -29,11 +31,9 @@ class Doors:
         self._running = running
         self._web: WebServer | None = None
         self._consumed = asyncio.Event()
-        settings = running.service.loaded.settings
-        kafka = settings.kafka
-        self._kafka = (
-            KafkaSource(Subscription(**kafka.model_dump()), clock=running.service.clock) if kafka is not None else None
-        )
+        subscription = subscription_of(running.service.loaded)
+        self._kafka = KafkaSource(subscription, clock=running.service.clock) if subscription is not None else None
+        self.outboxes = outboxes_of(running.service, owner=running.service.ids.new("sender"))
 
     @property
     def url(self) -> str | None:
@@ -43,7 +43,8 @@ class Doors:
     @property
     def parts(self) -> list[Callable[[], Awaitable[None]]]:
         """What runs until the doors are closed."""
-        return [self._serve] if self._kafka is None else [self._serve, self._consume]
+        consuming = [] if self._kafka is None else [self._consume]
+        return [self._serve, *consuming, *(outbox.run for outbox in self.outboxes)]
 
     async def open(self) -> None:
         """Listen; raises ConfigError where the port cannot be had."""
@@ -102,6 +103,19 @@ class Doors:
             self._consumed.set()
         await asyncio.Event().wait()  # stopped on purpose: the service goes on until it is stopped as a whole
 
+    async def _traffic(self) -> str:
+        """What comes from Kafka and what leaves for it."""
+        lag = self._kafka.lag if self._kafka is not None else {}
+        waiting = {}
+        if self.outboxes:
+            unsent = await self._running.service.store.unsent(EVENTS)
+            waiting = {LETTERS: unsent.letters, EVENTS: unsent.entries or 0}
+        return kafka_prometheus(
+            lag={(each.topic, each.partition): records for each, records in lag.items()},
+            waiting={outbox.name: waiting[outbox.name] for outbox in self.outboxes},
+            failing={outbox.name: outbox.problem is not None for outbox in self.outboxes},
+        )
+
     async def _metrics(self) -> str:
         service = self._running.service
         store, sequencer = service.store, self._running.sequencer
@@ -112,7 +126,8 @@ class Doors:
         )
         halted = await store.control(HALT) is not None
         away = sequencer.away if anchored else None
-        return prometheus(await store.counts(), halted=halted, signed=signed, away=away) + _policy(self._running)
+        told = prometheus(await store.counts(), halted=halted, signed=signed, away=away)
+        return told + _policy(self._running) + await self._traffic()
 
 
 def prometheus(counts: Counts, *, halted: bool, signed: Signing, away: int | None = None) -> str:
@@ -163,3 +178,27 @@ def _policy(running: Running) -> str:
         lines += [f"# HELP {name} Decisions by how the candidate compares.", f"# TYPE {name} counter"]
         lines += [f'{name}{{result="{word}"}} {seen[word]}' for word in ("same", "differed", "dropped", "failed")]
     return "\n".join(lines) + "\n"
+
+
+def kafka_prometheus(
+    *, lag: Mapping[tuple[str, int], int], waiting: Mapping[str, int], failing: Mapping[str, bool]
+) -> str:
+    """What comes and what leaves, in the same format; nothing where neither is configured."""
+    lines = []
+    for name, about, numbers in (
+        (
+            "soar_kafka_lag_records",
+            "Records that wait in a partition of this worker's.",
+            {f'topic="{topic}",partition="{number}"': records for (topic, number), records in lag.items()},
+        ),
+        ("soar_outbox_waiting", "What waits to be sent.", {f'outbox="{name}"': n for name, n in waiting.items()}),
+        (
+            "soar_outbox_failing",
+            "Whether this worker tries to send and cannot.",
+            {f'outbox="{name}"': int(bad) for name, bad in failing.items()},
+        ),
+    ):
+        if numbers:
+            lines += [f"# HELP {name} {about}", f"# TYPE {name} gauge"]
+            lines += [f"{name}{{{labels}}} {number}" for labels, number in sorted(numbers.items())]
+    return "".join(f"{line}\n" for line in lines)

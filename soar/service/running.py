@@ -38,9 +38,10 @@ from soar.service.authority import environment_of
 from soar.service.calendar import calendar_of
 from soar.service.deciding import engine_of
 from soar.service.promoting import Promotion
+from soar.service.reloading import Reloader, loaded
 from soar.service.storage import archive_of
 from soar.service.timing import follow
-from soar.store.port import Fact, InsertPlaybook
+from soar.store.port import Fact
 
 log = structlog.get_logger(__name__)
 
@@ -104,10 +105,16 @@ class Running:
             recorder=self.recorder,
             scribe=service.scribe,
         )
+        self.reloader = Reloader(service, self.recorder, worker=self.worker.name)
         self._tasks: list[asyncio.Task[None]] = []
 
     def _wake(self) -> None:
         self.worker.wake()
+
+    def reload(self) -> None:
+        """Look at policies and playbooks again, as SIGHUP asks; what is broken there stays out of force."""
+        self.promotion.signal()
+        self.reloader.ask()
 
     def _engine(self, bundle: Bundle) -> PolicyEngine:
         return engine_of(self.service.loaded, bundle)
@@ -163,7 +170,7 @@ class Running:
         aging = () if self.retention is None else (self.retention.run,)
         beside = () if self.shadow is None else (self.shadow.run,)
         parts = [self.worker.run, self.timekeeper.run, self.usher.run, self.sequencer.run, *aging, *doors]
-        parts += [self.promotion.run, *beside]
+        parts += [self.promotion.run, self.reloader.run, *beside]
         clock = self.service.clock
         if isinstance(clock, SharedClock):
             parts.append(lambda: follow(clock, self.service.store))
@@ -198,10 +205,7 @@ class Running:
         service = self.service
         library, scribe = service.library, service.scribe
         connectors = [dataclasses.asdict(info) for info in service.registry.loaded()]
-        pins = tuple(
-            InsertPlaybook(digest=p.digest, playbook_id=p.id, file=p.file, text=library.text_of(p.digest))
-            for p in library.playbooks.values()
-        )
+        told = loaded(library, scribe, self.worker.name)
         entries = (
             scribe.entry(
                 EntryType.SERVICE_STARTED,
@@ -209,15 +213,10 @@ class Running:
                 payload={"connectors": connectors},
                 data={"version": __version__},
             ),
-            scribe.entry(
-                EntryType.PLAYBOOKS_LOADED,
-                library.digest,
-                payload={"playbooks": {p.id: p.digest for p in library.playbooks.values()}},
-                data={"playbooks": len(library.playbooks), "refused": len(library.errors)},
-            ),
+            *told.entries,
             scribe.entry(EntryType.POLICY_LOADED, service.bundle.revision, data={"engine": self.gate.engine}),
         )
-        await self.recorder.record(Fact(writes=pins, entries=entries))
+        await self.recorder.record(Fact(writes=told.writes, entries=entries))
 
 
 async def _guard(part: Callable[[], Awaitable[None]]) -> None:

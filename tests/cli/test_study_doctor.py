@@ -1,12 +1,15 @@
 """`soar doctor`: whatever is broken, every check reports, says what to do, and no other check suffers."""
 
+import asyncio
 import json
 import socket
 import sqlite3
 from contextlib import closing
 from pathlib import Path
+from uuid import uuid4
 
 import pytest
+from aiokafka import AIOKafkaProducer
 
 from soar.cli.doctor import CHECKS
 from soar.store.sqlite.evidence import GUARDS, open_evidence
@@ -131,3 +134,18 @@ def test_the_broker_is_asked_for_the_topics(kafka: str, home: Home) -> None:
     found = [line for line in home.soar("doctor", "--json").json if line["check"] == "broker"]
     assert [line["state"] for line in found] == ["warn"]
     assert "no topic no-such-topic-here" in found[0]["message"]
+
+
+def test_the_doctor_tells_how_far_behind_the_group_is(kafka: str, home: Home) -> None:
+    topic = f"doctor-{uuid4().hex[:8]}"
+
+    async def produce() -> None:
+        async with AIOKafkaProducer(bootstrap_servers=kafka) as producer:
+            for _ in range(3):
+                await producer.send_and_wait(topic, b"{}")
+
+    asyncio.run(produce())
+    home.change(kafka={"bootstrap_servers": kafka, "topics": [topic], "group_id": topic})
+    found = [line for line in home.soar("doctor", "--json").json if line["check"] == "broker"]
+    assert [line["state"] for line in found] == ["ok", "ok"]
+    assert found[1]["message"] == f"group {topic}: 3 records wait, most of them in {topic}/0"

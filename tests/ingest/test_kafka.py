@@ -29,7 +29,8 @@ class Topic:
         self.servers, self.name, self.group = servers, name, f"group-{name}"
 
     def source(self, servers: str | None = None, **options: object) -> KafkaSource:
-        wanted = {"bootstrap_servers": servers or self.servers, "topics": (self.name,), "group_id": self.group}
+        cluster = Cluster(bootstrap_servers=servers or self.servers)
+        wanted = {"cluster": cluster, "topics": (self.name,), "group_id": self.group}
         return KafkaSource(Subscription(**wanted | options), clock=CLOCK)
 
     async def produce(self, *values: bytes | None, **options: object) -> None:

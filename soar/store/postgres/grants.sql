@@ -8,5 +8,6 @@ GRANT SELECT ON ALL TABLES IN SCHEMA :"schema" TO :"role";
 GRANT INSERT ON ALL TABLES IN SCHEMA :"schema" TO :"role";
 REVOKE INSERT ON :"schema".schema_versions, :"schema".tree, :"schema".naming FROM :"role";
 GRANT UPDATE ON :"schema".runs, :"schema".steps, :"schema".attempts, :"schema".approvals, :"schema".windows,
-    :"schema".control, :"schema".tree, :"schema".cosigned, :"schema".paces, :"schema".turns TO :"role";
+    :"schema".control, :"schema".tree, :"schema".cosigned, :"schema".paces, :"schema".turns, :"schema".dead_letters,
+    :"schema".outboxes TO :"role";
 GRANT DELETE ON :"schema".steps, :"schema".control, :"schema".claims, :"schema".turns TO :"role";

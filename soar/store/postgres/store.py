@@ -19,7 +19,8 @@ from soar.model.suppression import Suppression
 from soar.store import port, queueing
 from soar.store.aging import Forgotten, OldPayloads
 from soar.store.erasure import Touched
-from soar.store.postgres import admission, aging, ceilings, erasing, reads, turns
+from soar.store.outbox import Unsent
+from soar.store.postgres import admission, aging, ceilings, erasing, outbox, reads, turns
 from soar.store.postgres.batch import Tip, begin_for, write_apart, write_together
 from soar.store.postgres.connect import RefusedError
 from soar.store.postgres.database import Database
@@ -300,6 +301,34 @@ class PostgresStore:
 
     async def _page(self, start: int, run_id: str | None) -> list[EntryRow]:
         return await self._database.read(lambda db: reads.entries(db, start, run_id, _PAGE))
+
+    async def hold_outbox(self, name: str, *, owner: str, now: datetime, until: datetime) -> int | None:
+        """Take an outbox, or keep it: where to go on, None if it is another's."""
+        return await self._database.read(lambda db: outbox.hold(db, name, owner, now, until))
+
+    async def advance_outbox(self, name: str, *, owner: str, position: int) -> bool:
+        """Remember that all entries before `position` were sent."""
+        return await self._database.read(lambda db: outbox.advance(db, name, owner, position))
+
+    async def release_outbox(self, name: str, *, owner: str) -> None:
+        """Let others take it at once."""
+        await self._database.read(lambda db: outbox.release(db, name, owner))
+
+    async def unsent_letters(self, limit: int) -> list[DeadLetter]:
+        """Dead letters that were not sent yet, oldest first."""
+        return await self._database.read(lambda db: outbox.unsent_letters(db, limit))
+
+    async def letters_sent(self, ids: Sequence[str]) -> None:
+        """Remember that these were sent."""
+        await self._database.read(lambda db: outbox.letters_sent(db, ids))
+
+    async def unsent(self, name: str) -> Unsent:
+        """How much waits, in this outbox."""
+        return await self._database.read(lambda db: outbox.unsent(db, name))
+
+    async def consumed(self, coordinates: Collection[str]) -> set[str]:
+        """Of these coordinates, those of records that were consumed."""
+        return await self._database.read(lambda db: outbox.consumed(db, coordinates))
 
     async def _newest(self, table: str, filters: dict[str, str | None], limit: int) -> list[Row]:
         return await self._database.read(lambda db: reads.newest(db, table, filters, limit))

@@ -120,8 +120,8 @@ INSERT INTO alerts SELECT * FROM unnest($1::text[], $2::text[], $3::text[], $4::
     $7::text[], $8::text[], $9::text[], $10::text[], $11::text[], $12::timestamptz[], $13::timestamptz[], $14::text[])
 
 -- name: dead_letters
-INSERT INTO dead_letters SELECT * FROM unnest($1::text[], $2::text[], $3::text[], $4::text[], $5::timestamptz[],
-    $6::text[])
+INSERT INTO dead_letters (id, coordinates, code, reason, at, record)
+SELECT * FROM unnest($1::text[], $2::text[], $3::text[], $4::text[], $5::timestamptz[], $6::text[])
 
 -- name: payloads
 INSERT INTO payloads SELECT * FROM unnest($1::text[], $2::bytea[], $3::bytea[])

@@ -9,14 +9,14 @@ from datetime import datetime
 from typing import Any
 
 from soar.model.action import Attempt
-from soar.model.alert import DeadLetter, Record
+from soar.model.alert import DeadLetter
 from soar.model.approval import Approval
-from soar.model.base import from_rfc3339, to_rfc3339
+from soar.model.base import to_rfc3339
 from soar.model.run import Run, StepRecord
 from soar.model.suppression import Suppression
 from soar.store import port
 from soar.store.seen import Counts, EntryRow
-from soar.store.sqlite.rows import alert_row_of, entry_of, run_of, window_of
+from soar.store.sqlite.rows import alert_row_of, entry_of, letter_of, run_of, window_of
 from soar.store.suppressions import BEHIND, PREFIX, read_all
 
 # A lock is held from a run's first lease until it ends, and goes to the oldest that asks for it and is not paused. A
@@ -173,16 +173,7 @@ def alerts(db: sqlite3.Connection, filters: Mapping[str, str | None], limit: int
 
 def dead_letters(db: sqlite3.Connection, limit: int) -> list[DeadLetter]:
     """Dead letters, newest first."""
-    return [
-        DeadLetter(
-            id=row["id"],
-            record=Record.model_validate_json(row["record"]),
-            code=row["code"],
-            reason=row["reason"],
-            at=from_rfc3339(row["at"]),
-        )
-        for row in newest(db, "dead_letters", {}, limit)
-    ]
+    return [letter_of(row) for row in newest(db, "dead_letters", {}, limit)]
 
 
 def playbook_text(db: sqlite3.Connection, digest: str) -> tuple[str, str] | None:

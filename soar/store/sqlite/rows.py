@@ -7,7 +7,7 @@ import sqlite3
 from datetime import datetime
 from typing import Any
 
-from soar.model.alert import Outcome
+from soar.model.alert import DeadLetter, Outcome, Record
 from soar.model.base import from_rfc3339, to_rfc3339
 from soar.model.run import Run, RunKind, RunState
 from soar.store.port import AlertMatch, AlertRow, Window
@@ -32,6 +32,12 @@ def to_json(value: Any) -> str:
 def matches_text(matches: tuple[AlertMatch, ...]) -> str:
     """Matches as their column holds them."""
     return to_json([m.as_row() for m in matches])
+
+
+def letter_of(row: sqlite3.Row) -> DeadLetter:
+    """A dead letter from its row."""
+    record = Record.model_validate_json(row["record"])
+    return DeadLetter(id=row["id"], record=record, code=row["code"], reason=row["reason"], at=from_rfc3339(row["at"]))
 
 
 def run_values(run: Run) -> dict[str, Any]:

@@ -23,13 +23,14 @@ from soar.model.suppression import Suppression
 from soar.store import port, queueing
 from soar.store.aging import Forgotten, OldPayloads
 from soar.store.erasure import Touched
+from soar.store.outbox import Unsent
 from soar.store.seen import Counts, EntryRow
-from soar.store.sqlite import aging, erasing, reads, tree, turns
+from soar.store.sqlite import aging, erasing, outbox, reads, tree, turns
 from soar.store.sqlite.rows import run_of
 from soar.store.sqlite.tree import Appender
 from soar.store.sqlite.writes import apply, check_lease
 
-SCHEMA_VERSION = 6
+SCHEMA_VERSION = 8
 _PAGE = 1000
 
 P = ParamSpec("P")
@@ -349,6 +350,34 @@ class SqliteStore:
     async def forget(self, before: datetime, *, limit: int, tell: Callable[[Forgotten], Entry]) -> Forgotten:
         """Delete what ended before a time, and tell the journal."""
         return await self._write(lambda db: aging.forget(db, before, limit, tell))
+
+    async def hold_outbox(self, name: str, *, owner: str, now: datetime, until: datetime) -> int | None:
+        """Take an outbox, or keep it: where to go on, None if it is another's."""
+        return await self._write(lambda db: outbox.hold(db, name, owner, now, until))
+
+    async def advance_outbox(self, name: str, *, owner: str, position: int) -> bool:
+        """Remember that all entries before `position` were sent."""
+        return await self._write(lambda db: outbox.advance(db, name, owner, position))
+
+    async def release_outbox(self, name: str, *, owner: str) -> None:
+        """Let others take it at once."""
+        await self._write(lambda db: outbox.release(db, name, owner))
+
+    async def unsent_letters(self, limit: int) -> list[DeadLetter]:
+        """Dead letters that were not sent yet, oldest first."""
+        return await self._read(outbox.unsent_letters, limit)
+
+    async def letters_sent(self, ids: Sequence[str]) -> None:
+        """Remember that these were sent."""
+        await self._write(lambda db: outbox.letters_sent(db, ids))
+
+    async def unsent(self, name: str) -> Unsent:
+        """How much waits, in this outbox."""
+        return await self._read(outbox.unsent, name)
+
+    async def consumed(self, coordinates: Collection[str]) -> set[str]:
+        """Of these coordinates, those of records that were consumed."""
+        return await self._read(outbox.consumed, coordinates)
 
 
 def _taken(db: sqlite3.Connection, facts: Sequence[port.Fact]) -> bool:

@@ -81,7 +81,7 @@ def _(write: port.InsertAlert, db: sqlite3.Connection) -> None:
 def _(write: port.InsertDeadLetter, db: sqlite3.Connection) -> None:
     letter = write.letter
     db.execute(
-        "INSERT INTO dead_letters VALUES (?, ?, ?, ?, ?, ?)",
+        "INSERT INTO dead_letters (id, coordinates, code, reason, at, record) VALUES (?, ?, ?, ?, ?, ?)",
         (
             letter.id,
             letter.record.coordinates,

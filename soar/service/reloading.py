@@ -1,0 +1,113 @@
+"""Playbooks that change while the service runs: a new set comes into force between two batches of alerts.
+
+An alert is matched against one set, the old or the new, so none is lost or counted twice. Runs keep the version that
+they began with. What is new is durable before any run can name it.
+"""
+
+from __future__ import annotations
+
+import asyncio
+from pathlib import Path
+
+import structlog
+
+from soar.engine.recorder import Recorder
+from soar.engine.scribe import Scribe
+from soar.errors import StoreError
+from soar.library.folder import Library, keeping
+from soar.library.index import TriggerIndex
+from soar.model.entry import EntryType
+from soar.service.assembly import Service, index_of, library_of
+from soar.store.port import Fact, InsertPlaybook
+
+log = structlog.get_logger(__name__)
+
+WATCH_SECONDS = 2.0
+
+Snapshot = frozenset[tuple[str, int, int]]  # path, time of change and size
+
+
+class Reloader:
+    """Loads playbooks anew when it is asked to, and when their files change where that is watched."""
+
+    def __init__(self, service: Service, recorder: Recorder, *, worker: str) -> None:
+        self.reloaded = 0  # sets that came into force
+        self._service = service
+        self._recorder = recorder
+        self._worker = worker
+        self._asked = asyncio.Event()
+
+    def ask(self) -> None:
+        """Load them as soon as possible; returns at once."""
+        self._asked.set()
+
+    async def run(self) -> None:
+        """Until cancelled."""
+        settings = self._service.loaded.settings
+        folders = [self._service.loaded.path(path) for path in settings.playbooks]
+        seen: Snapshot = frozenset()  # the first look finds a change: files may be newer than what was loaded at start
+        while True:
+            try:
+                await asyncio.wait_for(self._asked.wait(), WATCH_SECONDS if settings.watch_playbooks else None)
+            except TimeoutError:
+                now = await asyncio.to_thread(snapshot, folders)
+                if now == seen:
+                    continue
+                seen = now
+            self._asked.clear()
+            await self.reload()
+
+    async def reload(self) -> None:
+        """Bring what the folders hold into force, once the journal has it; a broken file keeps its old version."""
+        service = self._service
+        before = service.library
+        # Thousands of playbooks take seconds: on a thread, so that heartbeats and leases go on meanwhile.
+        after, index = await asyncio.to_thread(_load, service, before)
+        for error in after.errors:
+            log.warning("playbook.refused", error=str(error))
+        if after.digest == before.digest:
+            service.library = after  # its errors may be others
+            log.info("playbooks.unchanged", playbooks=len(after.playbooks), refused=len(after.errors))
+            return
+        try:
+            await self._recorder.record(loaded(after, service.scribe, self._worker))
+        except StoreError as failure:
+            log.warning("playbooks.not_reloaded", error=str(failure))
+            return
+        service.library, service.index = after, index
+        self.reloaded += 1
+        log.info("playbooks.reloaded", playbooks=len(after.playbooks), refused=len(after.errors), digest=after.digest)
+
+
+def loaded(library: Library, scribe: Scribe, worker: str) -> Fact:
+    """What the journal is told of a set of playbooks before it is in force, and the text of each."""
+    playbooks = library.playbooks.values()
+    pins = tuple(
+        InsertPlaybook(digest=p.digest, playbook_id=p.id, file=p.file, text=library.text_of(p.digest))
+        for p in playbooks
+    )
+    entry = scribe.entry(
+        EntryType.PLAYBOOKS_LOADED,
+        library.digest,
+        payload={"playbooks": {p.id: p.digest for p in playbooks}},
+        data={"playbooks": len(playbooks), "refused": len(library.errors), "worker": worker},
+    )
+    return Fact(writes=pins, entries=(entry,))
+
+
+def snapshot(folders: list[Path]) -> Snapshot:
+    """What tells whether a file below these folders has changed."""
+    found = set()
+    for folder in folders:
+        for path in (path for pattern in ("*.yaml", "*.yml") for path in folder.rglob(pattern)):
+            try:
+                status = path.stat()
+            except OSError:  # it went while we looked
+                continue
+            found.add((str(path), status.st_mtime_ns, status.st_size))
+    return frozenset(found)
+
+
+def _load(service: Service, before: Library) -> tuple[Library, TriggerIndex]:
+    after = keeping(before, library_of(service.loaded, service.registry.catalogue()))
+    return after, index_of(after)

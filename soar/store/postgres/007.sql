@@ -1,0 +1,3 @@
+-- Schema 7.
+
+SELECT 1;
