@@ -6,7 +6,7 @@ from soar.errors import StoreUnavailableError
 from soar.store.postgres.connect import Db
 from soar.store.postgres.sql import migrations
 
-SCHEMA_VERSION = 8
+SCHEMA_VERSION = 7
 _LOCK = "(1936683378, 0)"
 
 

@@ -30,7 +30,7 @@ from soar.store.sqlite.rows import run_of
 from soar.store.sqlite.tree import Appender
 from soar.store.sqlite.writes import apply, check_lease
 
-SCHEMA_VERSION = 8
+SCHEMA_VERSION = 7
 _PAGE = 1000
 
 P = ParamSpec("P")
