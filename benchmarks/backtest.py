@@ -40,7 +40,8 @@ from soar.policy.input import (
     TimeFacts,
 )  # fmt: skip
 from soar.policy.replay import Bench
-from soar.service.assembly import HONOURED, starters
+from soar.service.assembly import starters
+from soar.service.running import HONOURED
 from soar.service.storage import store_of
 from soar.settings import load_settings
 from soar.store.port import Fact
