@@ -99,6 +99,7 @@ class SpawnedOpa:
         (self._folder / "opa.sock").unlink(missing_ok=True)  # one that was killed leaves it
         command = [str(self._program), "run", "--server", f"--addr={self.address.url}", "--unix-socket-perm=700"]
         command += ["--bundle", str(self._folder / "bundle"), "--log-level=error", "--skip-version-check"]
+        command.append("--optimize-store-for-read-speed")
         leash = [sys.executable, "-I", "-S", "-c", _LEASH, str(os.getpid())]
         try:
             with (self._folder / "log").open("wb") as printed:

@@ -37,6 +37,13 @@ from .policy_questions import MONDAY, RISKS, ROOT, question
 SEED = int(os.environ.get("SOAR_PARITY_SEED", "20260105"))
 CORPUS = 2200
 
+DUTIES = """
+rate: [{on: ["host.*"], key: all, limit: 30, window: 10m}]
+expire: [{on: [host.block], after: 24h}]
+notify: [{on: [host.disable], group: soc-lead, msg: An account is concerned}]
+redact: [{on: ["*"], fields: [token]}]
+"""
+
 SAMPLES = r"""
 abs(-2.5) ; ceil(1.2) ; floor(-1.2) ; max([1, 3, 2]) ; max({"a", "b"}) ; min([2, 1]) ; product([2, 3])
 sum([1, 2.5]) ; sum(set()) ; to_number("12.5") ; to_number(true) ; numbers.range(3, 1) ; 7 % 3 ; 1 / 4 ; -7 / 2
@@ -177,12 +184,13 @@ def posed(parts: dict[str, Any]) -> PolicyInput:
 
 @pytest.fixture(scope="module")
 def used(tmp_path_factory: pytest.TempPathFactory) -> Bundle:
-    """The starters as somebody uses them: the allowlist, which comes open, says what a playbook may do."""
+    """The starters as somebody uses them: the allowlist, which comes open, and the empty duties say something."""
     folder = tmp_path_factory.mktemp("used") / "policies"
     shutil.copytree(ROOT / "policies", folder)
     (folder / "data/allowlist.yaml").write_text(
         'otherwise: ["*"]\nplaybooks: {p2: [host.isolate, "lab_host.delete"]}\n'
     )
+    (folder / "data/duties.yaml").write_text(DUTIES)
     return load_bundle(folder)
 
 
@@ -224,7 +232,10 @@ async def test_the_starters_decide_the_same_on_both_engines(opa_url: str, used: 
     for document, one, other in zip(documents, ours, theirs, strict=True):
         assert one == other, f"seed {SEED}: {json.dumps(document)}"
     assert {answer.value["effect"] for answer in ours} == {"allow", "deny", "require_approval"}
-    assert {reason["control"] for answer in ours for reason in answer.value["reasons"]} == used.mandatory_controls
+    told = {reason["control"] for answer in ours for reason in answer.value["reasons"]}
+    assert told == used.mandatory_controls - {"duties"}  # which obliges, and gives no reasons
+    obliged = {obligation["type"] for answer in ours for obligation in answer.value["obligations"]}
+    assert obliged == {"approval", "rate", "expire", "notify", "redact"}
 
 
 def test_the_starters_tests_pass_on_both_engines(opa_binary: Path, starters: Bundle, tmp_path: Path) -> None:
