@@ -128,22 +128,33 @@ class Flight:
 
     until: float = math.inf
     began: bool = False
+    late: bool = False  # it was stopped before its first byte
 
 
 current_flight: ContextVar[Flight | None] = ContextVar("current_flight", default=None)
 
 
 async def _began(*_: Any) -> None:
-    flight = current_flight.get()
-    if flight is None:
-        return
+    if flight := current_flight.get():
+        _check_in_time(flight)
+        flight.began = True
+
+
+async def _leaves(*_: Any) -> None:
+    """The first bytes leave right after this, without another turn of the loop; a body's later parts are let go."""
+    if flight := current_flight.get():
+        _check_in_time(flight)
+        flight.until = math.inf
+
+
+def _check_in_time(flight: Flight) -> None:
     if asyncio.get_running_loop().time() > flight.until:
+        flight.late = True
         raise TooLateError("its deadline passed before anything was sent")
-    flight.began = True
 
 
 class TooLateError(aiohttp.ClientError):
-    """A connection was had only after the deadline: nothing is sent over it."""
+    """The time to begin is over: nothing is sent."""
 
 
 class ConnectionLostError(aiohttp.ClientError):
@@ -193,6 +204,7 @@ def guarded_transport(
         trace = aiohttp.TraceConfig()
         trace.on_connection_create_end.append(_began)
         trace.on_connection_reuseconn.append(_began)
+        trace.on_request_chunk_sent.append(_leaves)
         connector = aiohttp.TCPConnector(
             limit=connections,
             ssl=context,
