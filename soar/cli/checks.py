@@ -42,7 +42,7 @@ from soar.store.postgres.migrate import schema_version
 from soar.store.sqlite.evidence import GUARDS, open_evidence
 from soar.store.sqlite.store import SCHEMA_VERSION
 
-BROKER_SECONDS = 5.0
+BROKER_SECONDS = 15.0  # a cluster that has just been made finds its groups a coordinator first
 ANSWER_SECONDS = 2.0
 OPA_SECONDS = 3.0
 _REMEDIES = MappingProxyType(

@@ -136,8 +136,13 @@ current_flight: ContextVar[Flight | None] = ContextVar("current_flight", default
 
 async def _began(*_: Any) -> None:
     if flight := current_flight.get():
-        _check_in_time(flight)
         flight.began = True
+
+
+async def _begins(*_: Any) -> None:
+    """Looks are here and below only: aiohttp closes a connection then, and would lose it anywhere before."""
+    if flight := current_flight.get():
+        _check_in_time(flight)
 
 
 async def _leaves(*_: Any) -> None:
@@ -204,6 +209,7 @@ def guarded_transport(
         trace = aiohttp.TraceConfig()
         trace.on_connection_create_end.append(_began)
         trace.on_connection_reuseconn.append(_began)
+        trace.on_request_headers_sent.append(_begins)
         trace.on_request_chunk_sent.append(_leaves)
         connector = aiohttp.TCPConnector(
             limit=connections,

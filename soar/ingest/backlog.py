@@ -30,7 +30,7 @@ async def backlog(subscription: Subscription) -> Backlog:
         ours = [each for each in topics if (pattern.match(each) if pattern else each in subscription.topics)]
         told = await admin.describe_topics(sorted(ours)) if ours else []
         partitions = [TopicPartition(each["topic"], one["partition"]) for each in told for one in each["partitions"]]
-        committed = await admin.list_consumer_group_offsets(subscription.group_id)
+        committed = await admin.list_consumer_group_offsets(subscription.group_id) if partitions else {}
     finally:
         await admin.close()
     first, end = await _bounds(subscription.cluster, partitions)

@@ -21,7 +21,7 @@ _TABLES = (
 )  # fmt: skip
 _SEEN_ATTEMPTS = 100
 _SEEN_SECONDS = 0.1
-_ROUNDS = 6
+_ROUNDS = 20
 _FILE_TIME_SECONDS = 1.1  # the server tells the times of its files in seconds
 _LOCK = "60s"  # an exclusive lock makes everybody behind it wait; soar's own transactions are over in milliseconds
 
