@@ -19,7 +19,6 @@ import subprocess
 import sys
 import tempfile
 import time
-import uuid
 from dataclasses import replace
 from datetime import UTC, datetime
 from pathlib import Path
@@ -36,6 +35,7 @@ from soar.journal.tiles import TILE_WIDTH
 from soar.journal.tiling import Tiling
 from soar.journal.trust import TrustPolicy
 from soar.journal.verify import StoredEntry
+from soar.model.clock import UlidSource
 from soar.model.entry import Entry, EntryType
 from soar.store.port import Fact
 from soar.store.postgres.store import PostgresStore
@@ -167,10 +167,11 @@ async def recorded(store, count):
     await store.open()
     recorder = Recorder(store)
     await recorder.start()
+    ids = UlidSource()  # as the service names its entries, in the order of time
 
     async def call(first):
         for number in range(first, count, CALLERS):
-            loose = replace(entry(number), id=f"bench-{uuid.uuid4()}", run_id=None)
+            loose = replace(entry(number), id=ids.new("entry"), run_id=None)
             await recorder.record(Fact(entries=(loose,)))
 
     started = time.perf_counter()
