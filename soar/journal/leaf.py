@@ -44,7 +44,6 @@ class Sealed(NamedTuple):
     leaf_hash: bytes
     salt: bytes | None
     payload: bytes | None
-    at: str
 
 
 def seal(
@@ -85,7 +84,7 @@ def seal(
             f"entry {entry.id} ({entry.type}) takes {len(leaf)} bytes, a leaf at most {LEAF_BYTES_MAX};"
             " move what is large from data to payload"
         )
-    return Sealed(leaf, leaf_hash(leaf), salt, payload, envelope["at"])
+    return Sealed(leaf, leaf_hash(leaf), salt, payload)
 
 
 def payload_text(payload: dict[str, Any] | bytes) -> bytes:

@@ -11,6 +11,7 @@ from typing import Any
 from soar.errors import JournalError, StoreError
 from soar.journal.leaf import seal
 from soar.journal.merkle import Frontier
+from soar.model.base import to_rfc3339
 from soar.model.entry import Entry
 
 
@@ -52,7 +53,8 @@ class Appender:
                 raise StoreError(f"the journal cannot hold this: {failure}") from failure
             if entry.run_id is not None:
                 chains[entry.run_id] = (seq + 1, sealed.leaf_hash.hex())
-            rows.append((index, entry.id, entry.type, sealed.at, entry.run_id, sealed.leaf, sealed.leaf_hash))
+            at = to_rfc3339(entry.at)
+            rows.append((index, entry.id, entry.type, at, entry.run_id, sealed.leaf, sealed.leaf_hash))
             if sealed.payload is not None:
                 payloads.append((entry.id, sealed.salt, sealed.payload))
             hashes.append(sealed.leaf_hash)
