@@ -181,7 +181,7 @@ async def _replay(
 def would_become(assembled: Service, record: Record) -> list[str]:
     """What a record would be read as now."""
     results = Normaliser(assembled.mappings, assembled.ids, assembled.clock).normalise(record)
-    return ["dead_letter" if isinstance(each, DeadLetter) else f"an alert of {each.source}" for each in results]
+    return ["dead_letter" if isinstance(each, DeadLetter) else f"an alert of {each.body['source']}" for each in results]
 
 
 def _filter(code: str | None, source: str | None, topic: str | None, *, since: str | None) -> LetterFilter:

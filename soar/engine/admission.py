@@ -7,14 +7,16 @@ from dataclasses import dataclass, field
 from datetime import datetime
 from typing import Any
 
+import orjson
+
 from soar.engine.awaited import Awaited
 from soar.engine.naming import Names
 from soar.engine.redaction import masked_notes
-from soar.engine.scribe import Data, Scribe
+from soar.engine.scribe import Data, Payload, Scribe
 from soar.engine.suppressing import holding_back
 from soar.errors import ExpressionError
 from soar.expr.compile import compile_expression
-from soar.model.alert import Alert, DeadLetter, Outcome, Record
+from soar.model.alert import AlertDocument, DeadLetter, Outcome, Record
 from soar.model.entry import Entry, EntryType
 from soar.model.playbook import Dedupe, DedupeMode, Playbook
 from soar.model.run import Run, RunKind, RunState, StepState
@@ -29,10 +31,19 @@ _STRENGTH = (Outcome.MATCHED, Outcome.CORRELATED, Outcome.SUPPRESSED, Outcome.EX
 class Candidate:
     """An alert with the playbooks whose triggers it meets, worked out before the transaction."""
 
-    alert: Alert
-    document: Mapping[str, Any]
+    alert: AlertDocument
     content: str  # name of the raw payload
     playbooks: tuple[Playbook, ...]
+
+    @property
+    def uid(self) -> tuple[str, str]:
+        """Its source and the product's own name for it."""
+        return self.alert.body["source"], self.alert.body["uid"]
+
+    @property
+    def sameness(self) -> tuple[str, str, str]:
+        """What a repeat has in common with it."""
+        return *self.uid, self.content
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -116,17 +127,16 @@ class Admission:
         )
 
     def _admit(self, batch: _Batch, candidate: Candidate, coordinates: str) -> None:
-        alert = candidate.alert
-        uid, content = (alert.source, alert.uid), (alert.source, alert.uid, candidate.content)
+        alert, uid, content = candidate.alert.body, candidate.uid, candidate.sameness
         namesake = batch.known.uids.get(uid) or batch.uids.get(uid)
         # The same name with other content is a conflict, not a repeat: an attacker who knew an id could
         # otherwise send it first and hide the real alert. Either content counts once.
         repeat = batch.known.repeats.get(content) or batch.contents.get(content)
         matches: list[port.AlertMatch] = []
         if repeat is None:
-            batch.uids.setdefault(uid, alert.id)
-            batch.contents[content] = alert.id
-            suppressed = holding_back(batch.known.suppressions, candidate.document, self._now)
+            batch.uids.setdefault(uid, alert["id"])
+            batch.contents[content] = alert["id"]
+            suppressed = holding_back(batch.known.suppressions, candidate.alert.body, self._now)
             matches = [self._match(batch, candidate, playbook, suppressed) for playbook in candidate.playbooks]
             if all(each.playbooks for each in suppressed):  # what is held back from all ends no run's wait either
                 self._end_waits(batch, candidate)
@@ -137,23 +147,19 @@ class Admission:
             relation = {**relation, "suppressed_by": held}
         entry = self._scribe.entry(
             EntryType.ALERT_ADMITTED,
-            alert.id,
-            payload={
-                "alert": dict(candidate.document),
-                "coordinates": coordinates,
-                "matches": [match.as_row() for match in matches],
-            },
+            alert["id"],
+            payload=_told(alert, coordinates, matches),
             data={
                 "outcome": outcome.value,
-                "source": alert.source,
-                "severity": alert.severity.value,
+                "source": alert["source"],
+                "severity": alert["severity"],
                 **relation,
             },
         )
         batch.entries.append(entry)
         batch.writes.append(
             port.InsertAlert(
-                alert=alert,
+                alert=candidate.alert,
                 outcome=outcome,
                 matches=tuple(matches),
                 coordinates=coordinates,
@@ -162,7 +168,7 @@ class Admission:
             )
         )
         runs = tuple(m.run_id for m in matches if m.run_id and m.outcome is Outcome.MATCHED)
-        batch.admitted.append(Admitted(coordinates=coordinates, outcome=outcome, alert_id=alert.id, run_ids=runs))
+        batch.admitted.append(Admitted(coordinates=coordinates, outcome=outcome, alert_id=alert["id"], run_ids=runs))
 
     def _match(
         self, batch: _Batch, candidate: Candidate, playbook: Playbook, suppressed: Sequence[Suppression]
@@ -175,7 +181,7 @@ class Admission:
         if held is not None:  # before its dedupe window, which it neither opens nor fills
             return port.AlertMatch(playbook_id=playbook.id, outcome=Outcome.SUPPRESSED, suppression=held)
         if playbook.dedupe is not None:
-            outcome, window = self._in_window(batch, playbook, playbook.dedupe, candidate.document)
+            outcome, window = self._in_window(batch, playbook, playbook.dedupe, candidate.alert.body)
         run_id = window.run_id if window else None
         if outcome is Outcome.MATCHED:
             run = self._run(candidate, playbook)
@@ -213,21 +219,20 @@ class Admission:
             state=RunState.READY,
             playbook_id=playbook.id,
             playbook_digest=playbook.digest,
-            alert_id=candidate.alert.id,
+            alert_id=candidate.alert.body["id"],
             vars=playbook.vars,
-            priority=candidate.alert.severity_score,
-            lock_key=lock_key(playbook, candidate.document, self._names),
+            priority=candidate.alert.body["severity_score"],
+            lock_key=lock_key(playbook, candidate.alert.body, self._names),
             created_at=self._now,
         )
 
     def _end_waits(self, batch: _Batch, candidate: Candidate) -> None:
         """Runs that wait for such an alert go on with it."""
-        for wait in batch.awaited.ended_by(candidate.document):
-            alert = candidate.alert
+        for wait in batch.awaited.ended_by(candidate.alert.body):
             record = wait.model_copy(
                 update={
                     "state": StepState.SUCCEEDED,
-                    "result": {"alert": dict(candidate.document)},
+                    "result": {"alert": candidate.alert.body},
                     "finished_at": self._now,
                 }
             )
@@ -237,9 +242,18 @@ class Admission:
                     EntryType.STEP_FINISHED,
                     record.path,
                     run_id=record.run_id,
-                    data={"state": record.state.value, "alert": alert.id},
+                    data={"state": record.state.value, "alert": candidate.alert.body["id"]},
                 )
             )
+
+
+def _told(alert: Mapping[str, Any], coordinates: str, matches: Sequence[port.AlertMatch]) -> Payload:
+    """What the journal keeps of an alert. No NaN comes from a record, so the fast writer says it all, where it can."""
+    payload = {"alert": alert, "coordinates": coordinates, "matches": [match.as_row() for match in matches]}
+    try:
+        return orjson.dumps(payload, option=orjson.OPT_SORT_KEYS)
+    except TypeError:  # a computed integer of more than 64 bits, or what no JSON holds
+        return payload
 
 
 def run_created(scribe: Scribe, run: Run) -> Entry:

@@ -15,11 +15,12 @@ from soar.engine.naming import Names
 from soar.engine.scribe import Scribe
 from soar.errors import StoreError, StoreUnavailableError
 from soar.library.index import TriggerIndex
-from soar.model.alert import Alert, DeadLetter, Record
+from soar.model.alert import AlertDocument, DeadLetter, Record
 from soar.store.port import AdmissionKeys, Fact, Known, Store
 
 log = structlog.get_logger(__name__)
 
+TURN_SECONDS = 0.005
 REPEAT_WINDOW = timedelta(hours=24)
 """How long the same alert id with the same content counts as a repeat of the producer's."""
 
@@ -27,7 +28,7 @@ REPEAT_WINDOW = timedelta(hours=24)
 class Normalise(Protocol):
     """Turns a record into alerts, or into dead letters that say why; never raises, never returns nothing."""
 
-    def __call__(self, record: Record) -> Sequence[Alert | DeadLetter]:
+    def __call__(self, record: Record) -> Sequence[AlertDocument | DeadLetter]:
         """Alerts and dead letters of one record."""
         ...
 
@@ -56,13 +57,27 @@ class Intake:
 
         Raises StoreUnavailableError: none of it is, and the source must not commit its offsets.
         """
+        return await self.take(await self.read(records))
+
+    async def read(self, records: Sequence[Record]) -> list[Consumed]:
+        """What a batch holds, and which playbooks it concerns; nothing is stored. Raises StoreUnavailableError."""
         index, names = self._index(), self._names
         if names is None:
             names = self._names = Names(await self._store.naming_key())
         consumed = []
+        now = asyncio.get_running_loop().time
+        turn = now() + TURN_SECONDS
         for record in records:
             consumed.append(self._consume(record, index, names))
-            await asyncio.sleep(0)  # heartbeats of other tasks go on while a large batch is read
+            if now() >= turn:  # heartbeats of other tasks go on while a large batch is read
+                await asyncio.sleep(0)
+                turn = now() + TURN_SECONDS
+        return consumed
+
+    async def take(self, consumed: Sequence[Consumed]) -> list[Admitted]:
+        """Admit what was read, as `admit` does."""
+        names = self._names
+        assert names is not None, "what was read has names"
         admitted = await self._admit(consumed, names)
         self._admitted()
         return admitted
@@ -107,15 +122,8 @@ class Intake:
             if isinstance(item, DeadLetter):
                 letters.append(item)
                 continue
-            document = item.model_dump(mode="json")
-            candidates.append(
-                Candidate(
-                    alert=item,
-                    document=document,
-                    content=names.of(item.raw),
-                    playbooks=tuple(index.match(document)),
-                )
-            )
+            body = item.body
+            candidates.append(Candidate(alert=item, content=names.of(body["raw"]), playbooks=tuple(index.match(body))))
         return Consumed(record=record, candidates=tuple(candidates), letters=tuple(letters))
 
     def _keys(self, consumed: Sequence[Consumed], names: Names) -> AdmissionKeys:
@@ -123,14 +131,14 @@ class Intake:
         candidates = [candidate for item in consumed for candidate in item.candidates]
         return AdmissionKeys(
             coordinates=frozenset(item.record.coordinates for item in consumed),
-            uids=frozenset((c.alert.source, c.alert.uid, c.content) for c in candidates),
+            uids=frozenset(c.sameness for c in candidates),
             uids_since=now - REPEAT_WINDOW,
             windows=frozenset(
-                window_key(playbook, c.document, names)
+                window_key(playbook, c.alert.body, names)
                 for c in candidates
                 for playbook in c.playbooks
                 if playbook.dedupe
             ),
-            awaited=lambda fields: keys_in((c.document for c in candidates), fields),
+            awaited=lambda fields: keys_in((c.alert.body for c in candidates), fields),
             now=now,
         )

@@ -10,6 +10,8 @@ import hmac
 import json
 from typing import Any
 
+import orjson
+
 
 class Names:
     """Gives names under one key, in hex."""
@@ -22,5 +24,8 @@ class Names:
 
         Not RFC 8785, which refuses the 64-bit integers that some products send.
         """
-        text = json.dumps(value, sort_keys=True, separators=(",", ":"))
-        return hmac.digest(self._key, text.encode(), "sha256").hex()
+        try:
+            text = orjson.dumps(value, option=orjson.OPT_SORT_KEYS)
+        except TypeError:  # it knows no longer integers
+            text = json.dumps(value, sort_keys=True, separators=(",", ":")).encode()
+        return hmac.digest(self._key, text, "sha256").hex()

@@ -8,6 +8,7 @@ from soar.model.clock import Clock, Ids
 from soar.model.entry import Entry, EntryType
 
 Data = dict[str, str | int | bool]
+Payload = dict[str, Any] | bytes
 
 
 class Scribe:
@@ -24,7 +25,7 @@ class Scribe:
         subject: str,
         *,
         run_id: str | None = None,
-        payload: dict[str, Any] | bytes | None = None,
+        payload: Payload | None = None,
         data: Data | None = None,
     ) -> Entry:
         """One fact about `subject`; `data` is public, `payload` can be erased."""

@@ -73,11 +73,11 @@ def _element(record: Record, mapping: Mapping, element: Element, alert_id: str) 
         return _refused(failure, mapping.name)
     empty = {field: sources for field, sources in _expected(mapping).items() if field not in filled}
     warnings = [f"{field} is empty: none of {', '.join(sources)} gives a value" for field, sources in empty.items()]
-    if "soar.time_source" in alert.labels and "time" in filled:
+    if "soar.time_source" in alert.body["labels"] and "time" in filled:
         warnings.append("time is more than 24 hours ahead; the time of receipt was taken")
     return DescribedElement(
         mapping=mapping.name,
-        alert=alert.model_dump(mode="json"),
+        alert=alert.body,
         filled=dict(sorted(filled.items())),
         warnings=tuple(warnings),
     )
@@ -102,7 +102,7 @@ def _expected(mapping: Mapping) -> dict[str, list[str]]:
         "severity": tuple(getter for reading in mapping.severity for getter in reading.source),
         "confidence": tuple(getter for reading in mapping.confidence for getter in reading.source),
     }
-    for kind, specs in mapping.entities:
+    for kind, specs in mapping.entities.lists:
         for spec in specs:
             for name, getters in spec.filled:
                 fields[f"{kind}.{name}"] = fields.get(f"{kind}.{name}", ()) + getters

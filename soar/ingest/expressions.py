@@ -8,11 +8,12 @@ from __future__ import annotations
 
 import json
 import re
-from collections.abc import Mapping
-from dataclasses import dataclass
-from typing import Annotated, Any
+from collections.abc import Callable, Iterable
+from dataclasses import dataclass, field
+from itertools import takewhile
+from typing import TYPE_CHECKING, Annotated, Any, Self
 
-from pydantic import BeforeValidator, PlainValidator
+from pydantic import AfterValidator, BeforeValidator, PlainValidator
 
 from soar.errors import ExpressionError
 from soar.expr.compile import Expression, compile_expression
@@ -26,6 +27,7 @@ _PROJECTED = re.compile(rf"{_STEP}(?:\.(?:{_STEP}|\*))*")
 
 
 Path = tuple[str, ...]
+Read = Callable[[dict[str, Any]], Any]
 
 
 @dataclass(frozen=True, slots=True)
@@ -38,26 +40,82 @@ class Getter:
     source: str
     path: Path
     expression: Expression | None
+    get: Read = field(init=False, compare=False, repr=False)
+    """What stands there, or None; also where the expression cannot be computed: an odd payload is no reason to stop."""
 
-    def read(self, scope: Mapping[str, Any]) -> Any:
+    def __post_init__(self) -> None:
+        plain = _walk(self.path)
+        object.__setattr__(self, "get", plain if self.expression is None else self._computed)
+
+    def read(self, scope: dict[str, Any]) -> Any:
         """What stands there, None where nothing does; raises ExpressionError as `Expression.evaluate` does."""
-        value: Any = scope
-        for key in self.path:
-            if not isinstance(value, dict):
-                return None
-            value = value.get(key)
-        if self.expression is None or value is None:
-            return value
-        return self.expression.evaluate(scope)
+        value = _walk(self.path)(scope)
+        return value if self.expression is None or value is None else self.expression.evaluate(scope)
 
-    def get(self, scope: Mapping[str, Any]) -> Any:
-        """As `read`, and None where the expression cannot be computed: an odd payload is no reason to stop."""
+    def _computed(self, scope: dict[str, Any]) -> Any:
         if self.path and self.path[0] not in scope:
             return None
         try:
             return self.read(scope)
         except ExpressionError:
             return None
+
+
+class Getters(tuple[Getter, ...]):  # noqa: SLOT001 - a tuple has no room for slots
+    """Several expressions for one thing, tried in order."""
+
+    _stem: Path
+    """The keys that all their paths begin with."""
+    _heads: frozenset[str] | None
+    """The keys of which one must stand there for anything to be found; None where that cannot be told."""
+
+    def __new__(cls, getters: Iterable[Getter] = ()) -> Self:
+        """These, in this order."""
+        made = super().__new__(cls, getters)
+        paths = [getter.path for getter in made]
+        steps = (set(keys) for keys in zip(*(path[:-1] for path in paths), strict=False))
+        made._stem = tuple(keys.pop() for keys in takewhile(lambda keys: len(keys) == 1, steps))
+        made._heads = frozenset(path[len(made._stem)] for path in paths) if all(paths) else None
+        return made
+
+    def idle(self, scope: dict[str, Any]) -> bool:
+        """Whether none of them finds anything, as far as the payload's keys tell."""
+        if self._heads is None:
+            return False
+        for key in self._stem:
+            inner = scope.get(key)
+            if not isinstance(inner, dict):
+                return True
+            scope = inner
+        return self._heads.isdisjoint(scope)
+
+
+NOTHING = Getters()
+
+
+def _walk(path: Path) -> Read:
+    """Down these keys; None as soon as one is not there. Nearly all paths of mappings are this short."""
+    if len(path) == 1:
+        (only,) = path
+        return lambda scope: scope.get(only)
+    if len(path) == 2:
+        first, second = path
+
+        def walk_two(scope: dict[str, Any]) -> Any:
+            inner = scope.get(first)
+            return inner.get(second) if isinstance(inner, dict) else None
+
+        return walk_two
+
+    def walk(scope: dict[str, Any]) -> Any:
+        value: Any = scope
+        for key in path:
+            if not isinstance(value, dict):
+                return None
+            value = value.get(key)
+        return value
+
+    return walk
 
 
 def _compile(value: Any) -> Getter:
@@ -95,5 +153,8 @@ def _listed(value: Any) -> Any:
 
 
 OneExpression = Annotated[Getter, PlainValidator(_compile)]
-Expressions = Annotated[tuple[OneExpression, ...], BeforeValidator(_listed)]
+if TYPE_CHECKING:
+    Expressions = Getters
+else:  # pydantic checks them one by one, so that an error has its place in the list
+    Expressions = Annotated[tuple[OneExpression, ...], BeforeValidator(_listed), AfterValidator(Getters)]
 Words = Annotated[tuple[str, ...], BeforeValidator(_listed)]

@@ -1,4 +1,8 @@
-"""From one element of a payload to the fields of an Alert, as its mapping says."""
+"""From one element of a payload to the fields of an Alert, as JSON, as its mapping says.
+
+Every consumed record comes through here, so what a mapping asks for is looked up once, when it is loaded, and what a
+payload cannot have is passed over by its keys.
+"""
 
 from __future__ import annotations
 
@@ -8,26 +12,12 @@ from datetime import datetime
 from typing import Any
 
 from soar.ingest import values
-from soar.ingest.expressions import Getter
+from soar.ingest.expressions import Getter, Getters
 from soar.ingest.fields import EntityFields, IpFields
 from soar.ingest.mapping import Mapping
 from soar.ingest.severity import Reading
 from soar.ingest.times import parse_time
-from soar.model.alert import (
-    Attack,
-    Email,
-    Entities,
-    File,
-    Host,
-    Ip,
-    Observables,
-    Process,
-    Resource,
-    Rule,
-    Severity,
-    Url,
-    User,
-)
+from soar.model.alert import Email, Entities, File, Host, Ip, Observables, Process, Resource, Severity, Url, User
 from soar.model.base import Frozen
 
 MAX_ENTITIES = 100  # of one kind; an alert that names more hosts is a report
@@ -37,6 +27,7 @@ MAX_LABEL_NAME = 128
 
 Scope = dict[str, Any]
 Convert = Callable[[Any], Any]
+Entity = dict[str, Any]
 
 _ABSENT = frozenset({"", "-", "n/a", "null", "(null)", "none"})
 _MODELS: dict[str, type[Frozen]] = {
@@ -49,6 +40,9 @@ _MODELS: dict[str, type[Frozen]] = {
     "emails": Email,
     "resources": Resource,
 }
+assert _MODELS.keys() == Entities.model_fields.keys()
+_EMPTY: dict[str, Entity] = {kind: dict.fromkeys(model.model_fields) for kind, model in _MODELS.items()}
+_OBSERVABLES = tuple(Observables.model_fields)
 _REQUIRED = {"ips": "address", "urls": "url", "resources": "id"}
 _CONVERT: dict[str, Convert] = {
     "ip": values.address,
@@ -78,26 +72,35 @@ class Extract:
         self.trace = trace
         self.absent = _ABSENT.union(word.casefold() for word in mapping.absent) if mapping.absent else _ABSENT
 
-    def one(self, field: str, getters: Sequence[Getter], convert: Convert, scope: Scope | None = None) -> Any:
+    def one(self, field: str, getters: Getters, convert: Convert, scope: Scope | None = None) -> Any:
         """The first usable value of the first expression that gives one, or None."""
         if scope is None:
             scope = self.scope
+        if getters.idle(scope):
+            return None
         for getter in getters:
             value = getter.get(scope)
             if value is None:
                 continue
-            for item in self._present(value):
+            for item in self._present(value) if isinstance(value, list) else (value,):
+                if isinstance(item, str) and item.strip().casefold() in self.absent:
+                    continue
                 found = convert(item)
                 if found is not None:
-                    self._note(field, getter)
+                    if self.trace is not None:
+                        self._note(field, getter)
                     return found
         return None
 
-    def many(self, field: str, getters: Sequence[Getter], convert: Convert, scope: Scope | None = None) -> list[Any]:
+    def many(self, field: str, getters: Getters, convert: Convert, scope: Scope | None = None) -> list[Any]:
         """The usable values of all expressions, without repeats."""
+        if scope is None:
+            scope = self.scope
         found: dict[Any, None] = {}
+        if getters.idle(scope):
+            return []
         for getter in getters:
-            for item in self._present(getter.get(self.scope if scope is None else scope)):
+            for item in self._present(getter.get(scope)):
                 converted = convert(item)
                 if converted is not None and len(found) < MAX_OBSERVABLES:
                     found[converted] = None
@@ -118,31 +121,30 @@ class Extract:
         """The first expression's value that is a time."""
         return self.one("time", self.mapping.time, lambda value: parse_time(value, self.mapping.time_formats))  # type: ignore[no-any-return]
 
-    def rule(self) -> Rule:
-        """The detection rule, as far as the payload names it."""
+    def rule(self) -> tuple[str | None, str | None]:
+        """Id and name of the detection rule, as far as the payload names it."""
         spec = self.mapping.rule
-        return Rule(id=self.one("rule.id", spec.id, values.name), name=self.one("rule.name", spec.name, values.line))
+        return self.one("rule.id", spec.id, values.name), self.one("rule.name", spec.name, values.line)
 
-    def attack(self) -> Attack:
+    def attack(self) -> dict[str, list[str]]:
         """ATT&CK: ids where the text holds ids, else the text."""
         spec = self.mapping.attack
         tactics = self.many("attack.tactics", spec.tactics, values.line)
         techniques = self.many("attack.techniques", spec.techniques, values.line)
-        return Attack(tactics=_ids(tactics, _TACTIC), techniques=_ids(techniques, _TECHNIQUE))
+        return {"tactics": _ids(tactics, _TACTIC), "techniques": _ids(techniques, _TECHNIQUE)}
 
-    def entities(self) -> Entities:
+    def entities(self) -> dict[str, list[Entity]]:
         """Who and what the element is about."""
-        found = {kind: self._kind(kind, specs) for kind, specs in self.mapping.entities if specs}
-        return Entities(**found)
+        return {kind: self._kind(kind, lines) if lines else [] for kind, lines in self.mapping.entities.lists}
 
-    def observables(self, entities: Entities) -> Observables:
+    def observables(self, entities: dict[str, list[Entity]]) -> dict[str, list[str]]:
         """What the entities hold, then what the mapping names."""
         found = _of_entities(entities)
-        for kind, getters in self.mapping.observables:
-            if getters:
-                convert = _CONVERT_OBSERVABLE.get(kind, values.name)
-                found[kind] = [*found.get(kind, ()), *self.many(f"observables.{kind}", getters, convert)]
-        return Observables(**{kind: _unique(items)[:MAX_OBSERVABLES] for kind, items in found.items()})
+        for kind, getters in self.mapping.observables.filled:
+            convert = _CONVERT_OBSERVABLE.get(kind, values.name)
+            found[kind] = found.get(kind, []) + self.many(f"observables.{kind}", getters, convert)
+        unique = {kind: list(dict.fromkeys(filter(None, items)))[:MAX_OBSERVABLES] for kind, items in found.items()}
+        return {kind: unique.get(kind, []) for kind in _OBSERVABLES}
 
     def labels(self) -> dict[str, str]:
         """Named labels first, then the entries of whole objects; names that are ours cannot be given."""
@@ -159,8 +161,10 @@ class Extract:
             found[name] = text
             self._note(f"labels.{name}", getter)
 
-    def _label(self, name: str, getters: Sequence[Getter]) -> str | None:
+    def _label(self, name: str, getters: Getters) -> str | None:
         """As `one`, but a list is given whole."""
+        if getters.idle(self.scope):
+            return None
         for getter in getters:
             text = values.label(self._present(getter.get(self.scope)))
             if text:
@@ -168,42 +172,37 @@ class Extract:
                 return text
         return None
 
-    def _kind(self, kind: str, lines: Sequence[EntityFields]) -> tuple[Frozen, ...]:
-        found: dict[Any, Frozen] = {}
+    def _kind(self, kind: str, lines: Sequence[EntityFields]) -> list[Entity]:
+        found: dict[Any, Entity] = {}
         for spec in lines:
-            for scope in self._scopes(spec):
+            for scope in (self.scope,) if spec.each is None else self._scopes(spec.each):
+                if spec.all.idle(scope):
+                    continue
                 entity = self._entity(kind, spec, scope)
                 if entity is not None and len(found) < MAX_ENTITIES:
-                    # An address is one entity whatever its role: the first line of the mapping that names it wins.
-                    found.setdefault(entity.address if isinstance(entity, Ip) else entity, entity)
-        return tuple(found.values())
+                    found.setdefault(_name(kind, entity), entity)
+        return list(found.values())
 
-    def _scopes(self, spec: EntityFields) -> Iterator[Scope]:
-        if spec.each is None:
-            yield self.scope
-            return
-        given = spec.each.get(self.scope)
+    def _scopes(self, each: Getter) -> Iterator[Scope]:
+        given = each.get(self.scope)
         for item in (given if isinstance(given, list) else [given])[: 10 * MAX_ENTITIES]:
             if isinstance(item, dict):
                 yield {**item, "_parent": self.scope}
             elif item is not None:
                 yield {"value": item, "_parent": self.scope}
 
-    def _entity(self, kind: str, spec: EntityFields, scope: Scope) -> Frozen | None:
-        if spec.heads is not None and spec.heads.isdisjoint(scope):
-            return None
-        found: dict[str, Any] = {}
+    def _entity(self, kind: str, spec: EntityFields, scope: Scope) -> Entity | None:
+        found = _EMPTY[kind].copy()
         for field, getters in spec.filled:
-            convert = _CONVERT.get(field, values.name)
-            if field == "recipients":
-                found[field] = tuple(self.many(f"{kind}.{field}", getters, convert, scope))
-            else:
-                found[field] = self.one(f"{kind}.{field}", getters, convert, scope)
-        if not found.get(_REQUIRED[kind]) if kind in _REQUIRED else not any(found.values()):
+            read = self.many if field == "recipients" else self.one
+            found[field] = read(f"{kind}.{field}", getters, _CONVERT.get(field, values.name), scope)
+        if not found[_REQUIRED[kind]] if kind in _REQUIRED else not any(found.values()):
             return None
         if isinstance(spec, IpFields):
             found["role"] = spec.role
-        return _MODELS[kind](**found)
+        elif kind == "emails" and found["recipients"] is None:
+            found["recipients"] = []
+        return found
 
     def _present(self, value: Any) -> list[Any]:
         """The values in a list, or the one, without those that say "nothing"."""
@@ -218,24 +217,30 @@ class Extract:
             self.trace.setdefault(field, getter.source)
 
 
-def _ids(texts: Iterable[str], pattern: re.Pattern[str]) -> tuple[str, ...]:
-    return tuple(_unique(part for text in texts for part in (pattern.findall(text) or [text])))
+def _name(kind: str, entity: Entity) -> Any:
+    """What makes it another one. An address is one whatever its role: the mapping's first line that names it wins."""
+    if kind == "ips":
+        return entity["address"]
+    return tuple(tuple(value) if isinstance(value, list) else value for value in entity.values())
 
 
-def _unique(items: Iterable[str]) -> list[str]:
-    return list(dict.fromkeys(items))
+def _ids(texts: Iterable[str], pattern: re.Pattern[str]) -> list[str]:
+    return list(dict.fromkeys(part for text in texts for part in (pattern.findall(text) or [text])))
 
 
-def _of_entities(entities: Entities) -> dict[str, list[str]]:
-    found: dict[str, list[str | None]] = {
-        "ip": [*(ip.address for ip in entities.ips), *(host.ip for host in entities.hosts)],
-        "url": [url.url for url in entities.urls],
-        "hostname": [host.name for host in entities.hosts],
-        "user": [user.name for user in entities.users],
-        "email": [user.email for user in entities.users],
-    }
-    for message in entities.emails:
-        found["email"] += [message.sender, *message.recipients]
-    for kind in ("sha256", "sha1", "md5"):
-        found[kind] = [getattr(file, kind) for file in entities.files]
-    return {kind: [item for item in items if item] for kind, items in found.items()}
+def _of_entities(entities: dict[str, list[Entity]]) -> dict[str, list[str | None]]:
+    hosts, users, files = entities["hosts"], entities["users"], entities["files"]
+    found: dict[str, list[str | None]] = {"ip": [ip["address"] for ip in entities["ips"]]}
+    if hosts:
+        found["ip"] += [host["ip"] for host in hosts]
+        found["hostname"] = [host["name"] for host in hosts]
+    if entities["urls"]:
+        found["url"] = [url["url"] for url in entities["urls"]]
+    if users:
+        found["user"] = [user["name"] for user in users]
+        found["email"] = [user["email"] for user in users]
+    for message in entities["emails"]:
+        found["email"] = [*found.get("email", ()), message["sender"], *message["recipients"]]
+    if files:
+        found |= {kind: [file[kind] for file in files] for kind in ("sha256", "sha1", "md5")}
+    return found

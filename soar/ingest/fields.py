@@ -5,22 +5,22 @@ from __future__ import annotations
 from functools import cached_property
 from typing import Literal
 
-from soar.ingest.expressions import Expressions, Getter, OneExpression
+from soar.ingest.expressions import NOTHING, Expressions, Getters, OneExpression
 from soar.model.base import Frozen
 
 
 class RuleFields(Frozen):
     """The detection rule."""
 
-    id: Expressions = ()
-    name: Expressions = ()
+    id: Expressions = NOTHING
+    name: Expressions = NOTHING
 
 
 class AttackFields(Frozen):
     """MITRE ATT&CK; all expressions contribute."""
 
-    tactics: Expressions = ()
-    techniques: Expressions = ()
+    tactics: Expressions = NOTHING
+    techniques: Expressions = NOTHING
 
 
 class EntityFields(Frozen):
@@ -29,34 +29,33 @@ class EntityFields(Frozen):
     each: OneExpression | None = None
 
     @cached_property
-    def filled(self) -> tuple[tuple[str, tuple[Getter, ...]], ...]:
+    def filled(self) -> tuple[tuple[str, Getters], ...]:
         """The fields that have expressions, with them."""
         fields = ((name, getattr(self, name)) for name in type(self).model_fields)
-        return tuple((name, value) for name, value in fields if value and isinstance(value, tuple))
+        return tuple((name, value) for name, value in fields if value and isinstance(value, Getters))
 
     @cached_property
-    def heads(self) -> frozenset[str] | None:
-        """The keys of which a payload must have one for anything to be found; None where that cannot be told."""
-        paths = [getter.path for _, getters in self.filled for getter in getters]
-        return frozenset(path[0] for path in paths) if all(paths) else None
+    def all(self) -> Getters:
+        """The expressions of all fields."""
+        return Getters(getter for _, getters in self.filled for getter in getters)
 
 
 class HostFields(EntityFields):
     """A machine."""
 
-    id: Expressions = ()
-    name: Expressions = ()
-    ip: Expressions = ()
-    os: Expressions = ()
+    id: Expressions = NOTHING
+    name: Expressions = NOTHING
+    ip: Expressions = NOTHING
+    os: Expressions = NOTHING
 
 
 class UserFields(EntityFields):
     """An account."""
 
-    id: Expressions = ()
-    name: Expressions = ()
-    email: Expressions = ()
-    domain: Expressions = ()
+    id: Expressions = NOTHING
+    name: Expressions = NOTHING
+    email: Expressions = NOTHING
+    domain: Expressions = NOTHING
 
 
 class IpFields(EntityFields):
@@ -69,20 +68,20 @@ class IpFields(EntityFields):
 class FileFields(EntityFields):
     """A file."""
 
-    name: Expressions = ()
-    path: Expressions = ()
-    sha256: Expressions = ()
-    sha1: Expressions = ()
-    md5: Expressions = ()
+    name: Expressions = NOTHING
+    path: Expressions = NOTHING
+    sha256: Expressions = NOTHING
+    sha1: Expressions = NOTHING
+    md5: Expressions = NOTHING
 
 
 class ProcessFields(EntityFields):
     """A process."""
 
-    name: Expressions = ()
-    pid: Expressions = ()
-    command_line: Expressions = ()
-    path: Expressions = ()
+    name: Expressions = NOTHING
+    pid: Expressions = NOTHING
+    command_line: Expressions = NOTHING
+    path: Expressions = NOTHING
 
 
 class UrlFields(EntityFields):
@@ -94,24 +93,29 @@ class UrlFields(EntityFields):
 class EmailFields(EntityFields):
     """A message."""
 
-    sender: Expressions = ()
-    recipients: Expressions = ()
-    subject: Expressions = ()
-    message_id: Expressions = ()
+    sender: Expressions = NOTHING
+    recipients: Expressions = NOTHING
+    subject: Expressions = NOTHING
+    message_id: Expressions = NOTHING
 
 
 class ResourceFields(EntityFields):
     """A cloud or cluster resource."""
 
     id: Expressions
-    type: Expressions = ()
-    name: Expressions = ()
-    account: Expressions = ()
-    region: Expressions = ()
+    type: Expressions = NOTHING
+    name: Expressions = NOTHING
+    account: Expressions = NOTHING
+    region: Expressions = NOTHING
 
 
 class EntitiesFields(Frozen):
     """The entity lists."""
+
+    @cached_property
+    def lists(self) -> tuple[tuple[str, tuple[EntityFields, ...]], ...]:
+        """All of them, by name."""
+        return tuple((kind, getattr(self, kind)) for kind in type(self).model_fields)
 
     hosts: tuple[HostFields, ...] = ()
     users: tuple[UserFields, ...] = ()
@@ -126,12 +130,18 @@ class EntitiesFields(Frozen):
 class ObservablesFields(Frozen):
     """Values to look up that are no entity's; all expressions contribute."""
 
-    ip: Expressions = ()
-    domain: Expressions = ()
-    url: Expressions = ()
-    email: Expressions = ()
-    hostname: Expressions = ()
-    user: Expressions = ()
-    sha256: Expressions = ()
-    sha1: Expressions = ()
-    md5: Expressions = ()
+    @cached_property
+    def filled(self) -> tuple[tuple[str, Getters], ...]:
+        """The kinds that have expressions, with them."""
+        fields = ((kind, getattr(self, kind)) for kind in type(self).model_fields)
+        return tuple((kind, getters) for kind, getters in fields if getters)
+
+    ip: Expressions = NOTHING
+    domain: Expressions = NOTHING
+    url: Expressions = NOTHING
+    email: Expressions = NOTHING
+    hostname: Expressions = NOTHING
+    user: Expressions = NOTHING
+    sha256: Expressions = NOTHING
+    sha1: Expressions = NOTHING
+    md5: Expressions = NOTHING

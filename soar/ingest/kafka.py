@@ -4,16 +4,15 @@ from __future__ import annotations
 
 import asyncio
 import re
-from collections.abc import AsyncIterator, Coroutine, Mapping, Sequence
+from collections.abc import AsyncIterator, Awaitable, Callable, Coroutine, Mapping, Sequence
 from contextlib import asynccontextmanager, suppress
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from typing import Any, TypeVar
 
 import structlog
 from aiokafka import AIOKafkaConsumer, ConsumerRebalanceListener, ConsumerRecord, TopicPartition
 from aiokafka.errors import IllegalStateError, KafkaConnectionError, KafkaError
 
-from soar.engine.admission import Admit
 from soar.errors import IntakeStuckError, StoreUnavailableError
 from soar.ingest.lag import Watch
 from soar.kafka import Cluster
@@ -22,6 +21,7 @@ from soar.model.clock import Clock
 
 log = structlog.get_logger(__name__)
 
+Read = Callable[[Sequence[Record]], Awaitable[Sequence[Any]]]
 Fetched = Mapping[TopicPartition, Sequence[ConsumerRecord]]
 T = TypeVar("T")
 
@@ -64,6 +64,26 @@ class Subscription:
         )
         others = "|".join(re.escape(topic) for topic in self.apart)
         return re.compile(f"^(?!(?:{others})$)(?:{wanted})$" if others else f"^(?:{wanted})$")
+
+
+async def _as_they_are(records: Sequence[Record]) -> Sequence[Record]:
+    return records
+
+
+@dataclass(frozen=True, slots=True)
+class _Door:
+    """Where records go in: what `read` makes of them is what `admit` takes."""
+
+    read: Read
+    admit: Callable[[Any], Awaitable[Any]]
+
+
+@dataclass(slots=True)
+class _Batch:
+    """What is admitted together."""
+
+    fetched: dict[TopicPartition, list[ConsumerRecord]] = field(default_factory=dict)
+    read: list[Any] = field(default_factory=list)
 
 
 class _StoppedError(Exception):
@@ -141,16 +161,17 @@ class KafkaSource:
         """Ask `run` to finish the batch at hand, leave the group and return."""
         self._stopping.set()
 
-    async def run(self, admit: Admit) -> None:
-        """Consume until `stop`; raises IntakeStuckError, and what `admit` raises beyond StoreUnavailableError.
+    async def run(self, admit: Callable[[Any], Awaitable[Any]], *, read: Read = _as_they_are) -> None:
+        """Consume until `stop`; raises IntakeStuckError, and what these raise beyond StoreUnavailableError.
 
-        Cancelling it is safe too: what was not committed comes again.
+        `read` makes of records what `admit` takes, one batch ahead of it. Cancelling this is safe: what was not
+        committed comes again.
         """
         pauses = _Pauses()
         with suppress(_StoppedError):
             while True:
                 try:
-                    await self._session(admit, pauses)
+                    await self._session(_Door(read, admit), pauses)
                 except _StuckError as failure:
                     self._begin_anew(failure.partition)
                 except KafkaError as failure:
@@ -169,7 +190,7 @@ class KafkaSource:
         self._broker = "records wait and none comes; trying with a new consumer"
         log.warning("kafka.stuck", where=name, seconds=self.subscription.stuck_seconds)
 
-    async def _session(self, admit: Admit, pauses: _Pauses) -> None:
+    async def _session(self, door: _Door, pauses: _Pauses) -> None:
         """One consumer from its start to its end; raises KafkaError where the broker or the group is lost."""
         wanted = self.subscription
         cluster = await self._or_stopped(cluster_id(wanted.cluster))
@@ -179,17 +200,20 @@ class KafkaSource:
             self._watch, self._looked = Watch(), 0.0
             self._answered = _now()
             log.info("kafka.consuming", topics=wanted.topics, group=wanted.group_id, cluster=cluster)
-            fetched: Fetched = {}
+            ahead = _Batch()
             while True:
-                fetched = fetched or await self._or_stopped(consumer.getmany(timeout_ms=POLL_MS))
+                batch, ahead = ahead, _Batch()
+                if self._stopping.is_set():
+                    raise _StoppedError
+                if not batch.fetched:
+                    fetched = await self._or_stopped(consumer.getmany(timeout_ms=POLL_MS))
+                    await self._read(door, fetched, cluster, into=batch)
                 pauses.reset()
-                batch, fetched = fetched, {}
-                if batch:
-                    records = await self._records(batch, cluster)
-                    fetched = await self._admitted(consumer, held, self._admit(admit, records))
+                if batch.fetched:
+                    await self._admitted(consumer, held, door, batch, cluster, ahead)
                     # A crash here repeats the batch; its coordinates are known to the store.
-                    await self._commit(consumer, batch)
-                    self._stuck -= batch.keys()
+                    await self._commit(consumer, batch.fetched)
+                    self._stuck -= batch.fetched.keys()
                 await self._look(consumer)
 
     @asynccontextmanager
@@ -222,20 +246,22 @@ class KafkaSource:
                 # The group notices the missing heartbeats instead.
                 log.warning("kafka.left_without_goodbye", group=wanted.group_id, error=repr(failure))
 
-    async def _admitted(self, consumer: AIOKafkaConsumer, held: _Held, admitting: Coroutine[Any, Any, None]) -> Fetched:
+    async def _admitted(
+        self, consumer: AIOKafkaConsumer, held: _Held, door: _Door, batch: _Batch, cluster: str, ahead: _Batch
+    ) -> None:
         """See a batch through, however long that takes, and stay a member of the group meanwhile.
 
-        A member that does not poll for some minutes is put out, so we poll, with all partitions paused. Returns what
-        came nevertheless: a partition that was given to us just now.
+        While the store writes, the batch `ahead` is read. Where the store takes its time no more is fetched; but a
+        member that does not poll for some minutes is put out, so we poll, with all partitions paused. What comes
+        nevertheless, from a partition that was given to us just now, goes ahead as well.
         """
-        under_way = asyncio.ensure_future(admitting)
-        more: dict[TopicPartition, list[ConsumerRecord]] = {}
+        under_way = asyncio.ensure_future(self._admit(door, batch))
         try:
+            await self._read(door, await consumer.getmany(timeout_ms=0), cluster, into=ahead)
             await asyncio.wait({under_way}, timeout=PATIENCE_SECONDS)
             while not under_way.done():
                 held.hold()
-                for partition, messages in (await consumer.getmany(timeout_ms=0)).items():
-                    more.setdefault(partition, []).extend(messages)
+                await self._read(door, await consumer.getmany(timeout_ms=0), cluster, into=ahead)
                 self._watch.excuse(now=_now())
                 await self._look(consumer)
                 await asyncio.wait({under_way}, timeout=POLL_MS / 1000)
@@ -244,7 +270,6 @@ class KafkaSource:
             under_way.cancel()
             await asyncio.gather(under_way, return_exceptions=True)
             held.release()
-        return more
 
     async def _look(self, consumer: AIOKafkaConsumer) -> None:
         """Every few seconds: how many records wait, and do they come.
@@ -274,6 +299,14 @@ class KafkaSource:
         if stuck:
             raise _StuckError(stuck[0])
 
+    async def _read(self, door: _Door, fetched: Fetched, cluster: str, *, into: _Batch) -> None:
+        """Add what was fetched to a batch; the store may have to be waited for."""
+        for partition, messages in fetched.items():
+            into.fetched.setdefault(partition, []).extend(messages)
+        records = await self._records(fetched, cluster)
+        if records:
+            into.read += await self._patiently(len(records), lambda: door.read(records))
+
     async def _records(self, fetched: Fetched, cluster: str) -> list[Record]:
         records: list[Record] = []
         received_at = self._clock.now()
@@ -296,20 +329,23 @@ class KafkaSource:
                     await asyncio.sleep(0)
         return records
 
-    async def _admit(self, admit: Admit, records: Sequence[Record]) -> None:
-        """Admit the batch, however long the store is away: the next one must not be fetched before."""
+    async def _admit(self, door: _Door, batch: _Batch) -> None:
+        """Admit the batch, however long the store is away: the next one must not be admitted before."""
+        await self._patiently(len(batch.read), lambda: door.admit(batch.read))
+
+    async def _patiently(self, records: int, doing: Callable[[], Awaitable[T]]) -> T:
         pauses = _Pauses()
         while True:
             try:
-                await admit(records)
+                result = await doing()
             except StoreUnavailableError as failure:
                 seconds = pauses.next()
                 self._store = "records wait for the store"
-                log.warning("kafka.records_wait", records=len(records), error=str(failure), retry_in_seconds=seconds)
+                log.warning("kafka.records_wait", records=records, error=str(failure), retry_in_seconds=seconds)
                 await self._pause(seconds)
             else:
                 self._store = None
-                return
+                return result
 
     async def _commit(self, consumer: AIOKafkaConsumer, fetched: Fetched) -> None:
         """Tell the group how far we are, for the partitions that are still ours.

@@ -17,7 +17,7 @@ from pydantic_core import InitErrorDetails
 
 from soar.errors import InputError, MappingError, Place
 from soar.ingest import fields
-from soar.ingest.expressions import Expressions, OneExpression, Words
+from soar.ingest.expressions import NOTHING, Expressions, OneExpression, Words
 from soar.ingest.severity import Reading
 from soar.ingest.view import OneDecodePath
 from soar.located import Located, explain, load, read_text
@@ -54,7 +54,7 @@ class Shape(Frozen):
 
     keys: Annotated[Words, Field(min_length=1)]
     where: OneExpression | None = None
-    split: Expressions = ()
+    split: Expressions = NOTHING
 
 
 class Mapping(Frozen):
@@ -66,28 +66,28 @@ class Mapping(Frozen):
 
     name: str = Field(pattern=r"^[a-z0-9][a-z0-9-]{0,63}$")
     product: str = Field(min_length=1, max_length=128)
-    product_from: Expressions = ()
+    product_from: Expressions = NOTHING
     priority: int = Field(default=50, ge=0, le=100)
     shapes: tuple[Shape, ...] = ()
     decode: DecodePaths = ()
     nest_dotted_keys: bool = False
     absent: Words = ()
 
-    uid: Expressions = ()
+    uid: Expressions = NOTHING
     rule: fields.RuleFields = fields.RuleFields()
-    title: Expressions = ()
-    description: Expressions = ()
+    title: Expressions = NOTHING
+    description: Expressions = NOTHING
     severity: Readings = ()
     default_severity: Severity = Severity.MEDIUM
     confidence: Readings = ()
-    status: Expressions = ()
-    time: Expressions = ()
+    status: Expressions = NOTHING
+    time: Expressions = NOTHING
     time_formats: Formats = ()
     attack: fields.AttackFields = fields.AttackFields()
     entities: fields.EntitiesFields = fields.EntitiesFields()
     observables: fields.ObservablesFields = fields.ObservablesFields()
     labels: dict[str, Expressions] = Field(default_factory=dict)
-    labels_from: Expressions = ()
+    labels_from: Expressions = NOTHING
 
 
 @dataclass(frozen=True, slots=True)

@@ -8,11 +8,10 @@ from __future__ import annotations
 
 import json
 from collections.abc import Iterator
-from datetime import datetime, timedelta
+from datetime import UTC, datetime, timedelta
 from typing import Any
 
 import structlog
-from pydantic import ValidationError
 
 from soar.errors import RecordError
 from soar.ingest import values
@@ -21,7 +20,7 @@ from soar.ingest.extract import Extract
 from soar.ingest.mapping import Mapping, Mappings
 from soar.ingest.payload import MAX_ELEMENTS, too_many
 from soar.ingest.unpack import Chooser, Element, elements_of, not_an_object
-from soar.model.alert import Alert, DeadLetter, Record, Rule
+from soar.model.alert import AlertDocument, DeadLetter, Record
 from soar.model.base import digest
 from soar.model.clock import Clock, Ids
 
@@ -38,7 +37,7 @@ class Normaliser:
         self._ids = ids
         self._clock = clock
 
-    def normalise(self, record: Record) -> list[Alert | DeadLetter]:
+    def normalise(self, record: Record) -> list[AlertDocument | DeadLetter]:
         """At least one Alert or dead letter, in the order of the record's elements; raises nothing."""
         results = self._record(record)
         dead = [result for result in results if isinstance(result, DeadLetter)]
@@ -54,12 +53,12 @@ class Normaliser:
             )
         return results
 
-    def _record(self, record: Record) -> list[Alert | DeadLetter]:
+    def _record(self, record: Record) -> list[AlertDocument | DeadLetter]:
         try:
             payloads = documents(record.value)
         except RecordError as failure:
             return [self._dead(record, failure, "the record")]
-        results: list[Alert | DeadLetter] = []
+        results: list[AlertDocument | DeadLetter] = []
         for number, payload in enumerate(payloads, start=1):
             subject = f"element {number} of {len(payloads)}" if len(payloads) > 1 else "the record"
             if isinstance(payload, Broken):
@@ -71,7 +70,9 @@ class Normaliser:
                 return [self._dead(record, too_many(), "the record")]
         return results
 
-    def _payload(self, record: Record, payload: Any, subject: str, *, of_many: bool) -> Iterator[Alert | DeadLetter]:
+    def _payload(
+        self, record: Record, payload: Any, subject: str, *, of_many: bool
+    ) -> Iterator[AlertDocument | DeadLetter]:
         try:
             if not isinstance(payload, dict):
                 raise not_an_object(payload)
@@ -104,7 +105,7 @@ def _alone(record: Record, element: Any) -> Record:
 
 def build(
     record: Record, mapping: Mapping, element: Element, *, alert_id: str, trace: dict[str, str] | None = None
-) -> Alert:
+) -> AlertDocument:
     """The Alert of one element; raises RecordError. A `trace` receives which expression filled each field."""
     if element.scope is None:
         raise not_an_object(element.raw)
@@ -116,47 +117,56 @@ def build(
     confidence = extract.severity("confidence", mapping.confidence)
     entities = extract.entities()
     ours = {**time_label, **({} if severity else {"soar.severity_source": "default"})}
+    body = {
+        "id": alert_id,
+        "uid": extract.one("uid", mapping.uid, values.name) or _digest(element.raw),
+        "source": mapping.name,
+        "product": extract.one("product", mapping.product_from, values.line) or mapping.product,
+        "rule": rule,
+        "title": title,
+        "description": description,
+        "severity": word.value,
+        "severity_score": score,
+        "confidence": confidence[1] if confidence else None,
+        "status": extract.one("status", mapping.status, values.label),
+        "time": _text(time),
+        "received_at": _text(record.received_at),
+        "attack": extract.attack(),
+        "entities": entities,
+        "observables": extract.observables(entities),
+        "labels": {**extract.labels(), **ours},
+        "raw": element.raw,
+    }
+    return AlertDocument(body, time, record.received_at)
+
+
+def _digest(raw: dict[str, Any]) -> str:
+    """What stands for an alert's own name where its product gives none; raises RecordError."""
     try:
-        return Alert(
-            id=alert_id,
-            uid=extract.one("uid", mapping.uid, values.name) or f"sha256:{digest(element.raw)}",
-            source=mapping.name,
-            product=extract.one("product", mapping.product_from, values.line) or mapping.product,
-            rule=rule,
-            title=title,
-            description=description,
-            severity=word,
-            severity_score=score,
-            confidence=confidence[1] if confidence else None,
-            status=extract.one("status", mapping.status, values.label),
-            time=time,
-            received_at=record.received_at,
-            attack=extract.attack(),
-            entities=entities,
-            observables=extract.observables(entities),
-            labels={**extract.labels(), **ours},
-            raw=element.raw,
-        )
-    except ValidationError as failure:
-        raise RecordError(f"makes no valid alert: {failure.errors()[0]['msg']}", "invalid") from failure
+        return f"sha256:{digest(raw)}"
     except ValueError as failure:  # canonical JSON cannot hold what a computing `split` made
         raise RecordError(f"has no digest: {failure}", "invalid") from failure
 
 
-def _names(extract: Extract, record: Record) -> tuple[Rule, str, str | None]:
+def _text(moment: datetime) -> str:
+    """An instant as an Alert's JSON has it."""
+    return moment.astimezone(UTC).isoformat().replace("+00:00", "Z")
+
+
+def _names(extract: Extract, record: Record) -> tuple[dict[str, str | None], str, str | None]:
     """Rule, title and description; each missing one is taken from its neighbours."""
     mapping = extract.mapping
-    rule = extract.rule()
+    rule_id, rule_name = extract.rule()
     description = extract.one("description", mapping.description, values.block)
     title = (
         extract.one("title", mapping.title, values.line)
-        or rule.name
-        or rule.id
+        or rule_name
+        or rule_id
         or values.line((description or "").split("\n", 1)[0])
         or values.line(f"Unrecognised alert from {record.source}")
     )
     assert title, "the last alternative is never empty"
-    return Rule(id=rule.id, name=rule.name or title), title, description
+    return {"id": rule_id, "name": rule_name or title}, title, description
 
 
 def _time(extract: Extract, received_at: datetime) -> tuple[datetime, dict[str, str]]:

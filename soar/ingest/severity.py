@@ -5,6 +5,7 @@ from __future__ import annotations
 import math
 import re
 from bisect import bisect_right
+from functools import cached_property
 from typing import Annotated, Any
 
 from pydantic import BeforeValidator, Field, model_validator
@@ -77,6 +78,11 @@ class Reading(Frozen):
             raise ValueError("bands must be finite numbers")
         return self
 
+    @cached_property
+    def _steps(self) -> tuple[list[tuple[float, Severity]], list[float]]:
+        steps = sorted(self.bands.items())
+        return steps, [start for start, _ in steps]
+
     def understand(self, value: Any) -> tuple[Severity, int] | None:
         """The severity and its score, or None for a value that this reading does not know.
 
@@ -102,8 +108,8 @@ class Reading(Frozen):
         if self.scale:
             score = self.scale.score(number)
             return Severity.from_score(score), score
-        steps = sorted(self.bands.items())
-        index = max(0, bisect_right([start for start, _ in steps], number) - 1)
+        steps, starts = self._steps
+        index = max(0, bisect_right(starts, number) - 1)
         start, severity = steps[index]
         if index + 1 == len(steps):
             return severity, severity.score

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import json
 from collections.abc import Sequence
 from dataclasses import dataclass
 from typing import Any
@@ -98,7 +99,17 @@ def _inner(element: Element, getter: Getter, root: dict[str, Any]) -> list[Eleme
     items = given if isinstance(given, list) else [given]
     if len(items) > MAX_ELEMENTS:
         raise too_many()
+    if getter.expression is not None and not getter.path:  # it computes; what selects gives what is there
+        _refuse_nonsense(items)
     return [Element(item, _scope(item, root, element.scope)) for item in items]
+
+
+def _refuse_nonsense(computed: Any) -> None:
+    """What an expression made of a payload may hold numbers that no payload can; raises RecordError."""
+    try:
+        json.dumps(computed, allow_nan=False)
+    except ValueError as failure:
+        raise RecordError(f"cannot be split: {failure}", "bad_number") from failure
 
 
 def _scope(item: Any, root: dict[str, Any], parent: dict[str, Any]) -> dict[str, Any] | None:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from dataclasses import dataclass
 from datetime import datetime
 from enum import StrEnum
 from typing import Any
@@ -215,6 +216,24 @@ class Alert(Frozen):
     observables: Observables = Observables()
     labels: dict[str, str] = Field(default_factory=dict)
     raw: dict[str, Any] = Field(default_factory=dict)
+
+
+@dataclass(frozen=True, slots=True)
+class AlertDocument:
+    """An Alert as JSON, which is how triggers, playbooks, policies and the journal see it, and its times.
+
+    `body` is what `Alert` dumps. Nothing checks that here, for every consumed record would pay for it: who makes one
+    answers for it.
+    """
+
+    body: dict[str, Any]
+    time: datetime
+    received_at: datetime
+
+    @classmethod
+    def of(cls, alert: Alert) -> AlertDocument:
+        """The same Alert."""
+        return cls(alert.model_dump(mode="json"), alert.time, alert.received_at)
 
 
 class DeadLetter(Frozen):

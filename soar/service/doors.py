@@ -98,7 +98,7 @@ class Doors:
     async def _consume(self) -> None:
         assert self._kafka is not None
         try:
-            await self._kafka.run(self._running.admit)
+            await self._kafka.run(self._running.take, read=self._running.intake.read)
         finally:
             self._consumed.set()
         await asyncio.Event().wait()  # stopped on purpose: the service goes on until it is stopped as a whole

@@ -14,7 +14,7 @@ import structlog
 
 from soar import __version__
 from soar.engine.act import Actor
-from soar.engine.admission import Admitted
+from soar.engine.admission import Admitted, Consumed
 from soar.engine.interpreter import Interpreter
 from soar.engine.leases import LeaseTimes
 from soar.engine.programs import Programs
@@ -146,8 +146,12 @@ class Running:
 
     async def admit(self, records: Sequence[Record]) -> list[Admitted]:
         """The door for every source."""
+        return await self.take(await self.intake.read(records))
+
+    async def take(self, consumed: Sequence[Consumed]) -> list[Admitted]:
+        """Admit what was read."""
         try:
-            admitted = await self.intake.admit(records)
+            admitted = await self.intake.take(consumed)
         except StoreUnavailableError as failure:
             self.recorder.pulse.failed(failure)
             raise

@@ -14,7 +14,7 @@ from typing import Any, Protocol
 
 from soar.errors import StoreError
 from soar.model.action import Attempt, AttemptState, Risk
-from soar.model.alert import Alert, DeadLetter, Outcome
+from soar.model.alert import Alert, AlertDocument, DeadLetter, Outcome
 from soar.model.approval import Approval, ApprovalState
 from soar.model.entry import Entry
 from soar.model.run import Run, RunState, StepRecord
@@ -52,7 +52,7 @@ class AlertMatch:
 class InsertAlert:
     """A consumed alert with its one outcome; `entry_id` is the entry whose payload holds its body."""
 
-    alert: Alert
+    alert: AlertDocument
     outcome: Outcome
     matches: tuple[AlertMatch, ...]
     coordinates: str

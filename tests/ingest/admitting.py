@@ -10,14 +10,14 @@ from soar.engine.admission import Admitted
 from soar.engine.intake import Intake
 from soar.engine.scribe import Scribe
 from soar.library.index import TriggerIndex
-from soar.model.alert import Alert, DeadLetter, Record, Severity
+from soar.model.alert import Alert, AlertDocument, DeadLetter, Record, Severity
 from soar.model.clock import SystemClock, UlidSource
 from soar.store.sqlite import SqliteStore
 
 CLOCK, IDS = SystemClock(), UlidSource()
 
 
-def normalise(record: Record) -> list[Alert | DeadLetter]:
+def normalise(record: Record) -> list[AlertDocument | DeadLetter]:
     """One alert for a record that is a JSON object with an `id`; a dead letter for anything else."""
     now = CLOCK.now()
     try:
@@ -37,7 +37,7 @@ def normalise(record: Record) -> list[Alert | DeadLetter]:
         received_at=record.received_at,
         raw=raw,
     )
-    return [alert]
+    return [AlertDocument.of(alert)]
 
 
 class Door:

@@ -8,7 +8,7 @@ from typing import Any
 
 from soar.ingest.mapping import Mapping, Mappings, load_mappings, parse_mapping
 from soar.ingest.normalise import Normaliser
-from soar.model.alert import Alert, DeadLetter, Record
+from soar.model.alert import Alert, AlertDocument, DeadLetter, Record
 
 NOW = datetime(2026, 11, 23, 12, 0, tzinfo=UTC)
 BUILT_IN = load_mappings()
@@ -34,7 +34,15 @@ def record(value: Any, mapping: str | None = None) -> Record:
 
 
 def normalise(value: Any, mapping: str | None = None, mappings: Mappings = BUILT_IN) -> list[Alert | DeadLetter]:
-    return Normaliser(mappings, CountedIds(), StoppedClock()).normalise(record(value, mapping))
+    found = Normaliser(mappings, CountedIds(), StoppedClock()).normalise(record(value, mapping))
+    return [one if isinstance(one, DeadLetter) else checked(one) for one in found]
+
+
+def checked(document: AlertDocument) -> Alert:
+    """The Alert that a document is of; it must be exactly what the Alert dumps."""
+    alert = Alert.model_validate(document.body)
+    assert AlertDocument.of(alert) == document
+    return alert
 
 
 def alerts(value: Any, mapping: str | None = None, mappings: Mappings = BUILT_IN) -> list[Alert]:

@@ -11,9 +11,9 @@ import pytest
 from aiokafka import AIOKafkaProducer, TopicPartition
 from aiokafka.admin import AIOKafkaAdminClient, NewTopic
 
-from soar.engine.admission import Admitted
+from soar.engine.admission import Admit, Admitted
 from soar.errors import StoreUnavailableError
-from soar.ingest.kafka import Admit, KafkaSource, Subscription, cluster_id
+from soar.ingest.kafka import KafkaSource, Subscription, cluster_id
 from soar.kafka import Cluster
 from soar.model.alert import Record
 

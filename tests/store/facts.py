@@ -6,7 +6,7 @@ from typing import Any
 
 from soar.journal.leaf import parse_leaf
 from soar.model.action import ActionRequest, Attempt, AttemptState, Effect, Impact, Risk, Target
-from soar.model.alert import Alert, Outcome, Severity
+from soar.model.alert import Alert, AlertDocument, Outcome, Severity
 from soar.model.approval import Approval, ApprovalState, Requirement
 from soar.model.decision import GroupQuorum
 from soar.model.entry import Entry, EntryType
@@ -87,8 +87,8 @@ def admission(coordinates: str, name: str) -> tuple[AdmissionKeys, Fact]:
         payload={"alert": an_alert(name).model_dump(mode="json")},
     )  # fmt: skip
     insert = InsertAlert(
-        alert=an_alert(name), outcome=Outcome.NO_MATCH, matches=(), coordinates=coordinates, content="c",
-        entry_id=told.id,
+        alert=AlertDocument.of(an_alert(name)), outcome=Outcome.NO_MATCH, matches=(), coordinates=coordinates,
+        content="c", entry_id=told.id,
     )  # fmt: skip
     return keys, Fact(writes=(InsertRecord(coordinates=coordinates, at=NOW), insert), entries=(told,))
 

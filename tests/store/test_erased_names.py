@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from soar.model.alert import Outcome
+from soar.model.alert import AlertDocument, Outcome
 from soar.model.entry import Entry, EntryType
 from soar.model.run import RunState
 from soar.store.erasure import ERASED
@@ -43,7 +43,7 @@ def told(number: int) -> Entry:
 def admitted(number: int, coordinates: str) -> Fact:
     alert = an_alert(f"alert-{number}", f"sha256:{number}{'e' * 63}", title="bilbo")
     insert = InsertAlert(
-        alert=alert,
+        alert=AlertDocument.of(alert),
         outcome=Outcome.NO_MATCH,
         matches=(),
         coordinates=coordinates,

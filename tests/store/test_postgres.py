@@ -13,7 +13,7 @@ import pytest
 
 from soar.errors import StoreError, StoreUnavailableError
 from soar.model.action import Target
-from soar.model.alert import Alert, DeadLetter, Outcome, Record
+from soar.model.alert import Alert, AlertDocument, DeadLetter, Outcome, Record
 from soar.model.run import RunState, StepState
 from soar.store.port import (
     AdmissionKeys,
@@ -101,7 +101,12 @@ async def test_text_of_any_characters_comes_back_as_it_was(store: PostgresStore)
     alert = an_alert("alert-1", uid=NASTY, title=NASTY, source=NASTY, raw={"text": NASTY, "number": 2**63 - 1})
     told = replace(entry(subject="alert-1"), payload={"alert": alert.model_dump(mode="json")})
     insert = InsertAlert(
-        alert=alert, outcome=Outcome.NO_MATCH, matches=(), coordinates=NASTY, content="c", entry_id=told.id
+        alert=AlertDocument.of(alert),
+        outcome=Outcome.NO_MATCH,
+        matches=(),
+        coordinates=NASTY,
+        content="c",
+        entry_id=told.id,
     )
     keys = AdmissionKeys(
         coordinates=frozenset({NASTY}), uids=frozenset({(NASTY, NASTY, "c")}), uids_since=later(-60),
@@ -137,7 +142,9 @@ async def test_names_of_any_length_are_names(store: PostgresStore) -> None:
     """A btree key ends at 2,704 bytes; what an attacker sends does not."""
     long = secrets.token_hex(20_000)
     alert = an_alert("alert-1", uid=long)
-    insert = InsertAlert(alert=alert, outcome=Outcome.NO_MATCH, matches=(), coordinates=long, content="c", entry_id="e")
+    insert = InsertAlert(
+        alert=AlertDocument.of(alert), outcome=Outcome.NO_MATCH, matches=(), coordinates=long, content="c", entry_id="e"
+    )
     keys = AdmissionKeys(
         coordinates=frozenset({long}), uids=frozenset({("s", long, "c")}), uids_since=later(-60),
         windows=frozenset(), now=NOW,

@@ -15,7 +15,7 @@ from soar.errors import HaltedError, LeaseLostError, StateConflictError, StoreUn
 from soar.journal.checkpoint import Checkpoint, sign_checkpoint
 from soar.journal.merkle import Frontier
 from soar.journal.note import Signer
-from soar.model.alert import Outcome
+from soar.model.alert import AlertDocument, Outcome
 from soar.model.approval import ApprovalState
 from soar.model.run import RunState, StepState
 from soar.store.port import (
@@ -186,7 +186,7 @@ def arriving(number: int, *, window: str, run_id: str, coordinates: str) -> tupl
         counted = Window(key=window, started_at=NOW, until=opened.until, count=opened.count + 1, run_id=opened.run_id)
         told = entry(subject=alert.id)
         insert = InsertAlert(
-            alert=alert, outcome=Outcome.MATCHED if held is None else Outcome.SUPPRESSED, matches=(),
+            alert=AlertDocument.of(alert), outcome=Outcome.MATCHED if held is None else Outcome.SUPPRESSED, matches=(),
             coordinates=coordinates, content="c", entry_id=told.id,
         )  # fmt: skip
         first = (InsertRun(run=a_run(run_id)),) if held is None else (SignalRun(run_id=str(opened.run_id)),)

@@ -12,7 +12,7 @@ from starlette.applications import Starlette
 from soar.connector.secret import Secret, SecretResolver
 from soar.engine.admission import Admitted
 from soar.engine.intake import Intake
-from soar.model.alert import Alert, DeadLetter, Record, Severity
+from soar.model.alert import Alert, AlertDocument, DeadLetter, Record, Severity
 from soar.model.clock import SystemClock, UlidSource
 from soar.store.sqlite import SqliteStore
 from soar.web.access import Doorkeeper, Reveal
@@ -29,7 +29,7 @@ def reveal(variable: str) -> Reveal:
     return lambda: resolver.reveal(secret)
 
 
-def normalise(record: Record) -> list[Alert | DeadLetter]:
+def normalise(record: Record) -> list[AlertDocument | DeadLetter]:
     """One alert for each object of a record; anything else is a dead letter."""
     now = CLOCK.now()
     try:
@@ -37,17 +37,19 @@ def normalise(record: Record) -> list[Alert | DeadLetter]:
     except ValueError:
         return [DeadLetter(id=IDS.new("dead"), record=record, code="not_json", reason="is no JSON", at=now)]
     return [
-        Alert(
-            id=IDS.new("alert"),
-            uid=str(raw["id"]),
-            source=record.mapping or "generic",
-            product="Probe",
-            title=f"Alert {raw['id']}",
-            severity=Severity.HIGH,
-            severity_score=70,
-            time=now,
-            received_at=record.received_at,
-            raw=raw,
+        AlertDocument.of(
+            Alert(
+                id=IDS.new("alert"),
+                uid=str(raw["id"]),
+                source=record.mapping or "generic",
+                product="Probe",
+                title=f"Alert {raw['id']}",
+                severity=Severity.HIGH,
+                severity_score=70,
+                time=now,
+                received_at=record.received_at,
+                raw=raw,
+            )
         )
         for raw in (value if isinstance(value, list) else [value])
     ]

@@ -127,21 +127,21 @@ def run_of(row: Row) -> Run:
 
 def alert_values(write: InsertAlert) -> tuple[Any, ...]:
     """The columns of an alert."""
-    alert = write.alert
+    alert = write.alert.body
     return (
-        alert.id,
-        alert.uid,
-        alert.source,
+        alert["id"],
+        alert["uid"],
+        alert["source"],
         write.coordinates,
         write.content,
-        alert.title,
-        alert.severity,
-        alert.rule.id,
-        alert.rule.name,
+        alert["title"],
+        alert["severity"],
+        alert["rule"]["id"],
+        alert["rule"]["name"],
         write.outcome,
         to_json([m.as_row() for m in write.matches]),
-        alert.time,
-        alert.received_at,
+        write.alert.time,
+        write.alert.received_at,
         write.entry_id,
     )
 

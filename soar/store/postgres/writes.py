@@ -49,7 +49,7 @@ def _(write: port.InsertRecord, sheet: Sheet) -> None:
 
 @apply.register
 def _(write: port.InsertAlert, sheet: Sheet) -> None:
-    sheet.insert("alerts", write.alert.id, row=alert_values(write))
+    sheet.insert("alerts", write.alert.body["id"], row=alert_values(write))
 
 
 @apply.register

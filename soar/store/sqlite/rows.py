@@ -31,7 +31,7 @@ def to_json(value: Any) -> str:
 
 def matches_text(matches: tuple[AlertMatch, ...]) -> str:
     """Matches as their column holds them."""
-    return to_json([m.as_row() for m in matches])
+    return to_json([m.as_row() for m in matches]) if matches else "[]"
 
 
 def letter_of(row: sqlite3.Row) -> DeadLetter:

@@ -28,7 +28,7 @@ from soar.store.seen import Counts, EntryRow
 from soar.store.sqlite import aging, erasing, outbox, reads, tree, turns
 from soar.store.sqlite.rows import run_of
 from soar.store.sqlite.tree import Appender
-from soar.store.sqlite.writes import apply, check_lease
+from soar.store.sqlite.writes import apply_all, check_lease
 
 SCHEMA_VERSION = 7
 _PAGE = 1000
@@ -416,8 +416,7 @@ def _apply(db: sqlite3.Connection, fact: port.Fact, journal: Appender) -> None:
     try:
         if fact.lease is not None:
             check_lease(db, fact.lease)
-        for write in fact.writes:
-            apply(write, db)
+        apply_all(fact.writes, db)
         journal.append(fact.entries)
     except sqlite3.IntegrityError as failure:
         raise StateConflictError(f"the store holds it already, or may not hold it: {failure}") from failure
