@@ -76,7 +76,7 @@ class Extract:
         """The first usable value of the first expression that gives one, or None."""
         if scope is None:
             scope = self.scope
-        if getters.idle(scope):
+        if len(getters) > 1 and getters.idle(scope):
             return None
         for getter in getters:
             value = getter.get(scope)
