@@ -8,10 +8,9 @@ from __future__ import annotations
 
 import json
 import re
-from collections.abc import Callable, Iterable
+from collections.abc import Callable
 from dataclasses import dataclass, field
-from itertools import takewhile
-from typing import TYPE_CHECKING, Annotated, Any, Self
+from typing import TYPE_CHECKING, Annotated, Any
 
 from pydantic import AfterValidator, BeforeValidator, PlainValidator
 
@@ -53,41 +52,20 @@ class Getter:
         return value if self.expression is None or value is None else self.expression.evaluate(scope)
 
     def _computed(self, scope: dict[str, Any]) -> Any:
-        if self.path and self.path[0] not in scope:
-            return None
         try:
             return self.read(scope)
         except ExpressionError:
             return None
 
 
-class Getters(tuple[Getter, ...]):  # noqa: SLOT001 - a tuple has no room for slots
+class Getters(tuple[Getter, ...]):
     """Several expressions for one thing, tried in order."""
 
-    _stem: Path
-    """The keys that all their paths begin with."""
-    _heads: frozenset[str] | None
-    """The keys of which one must stand there for anything to be found; None where that cannot be told."""
+    __slots__ = ()
 
-    def __new__(cls, getters: Iterable[Getter] = ()) -> Self:
-        """These, in this order."""
-        made = super().__new__(cls, getters)
-        paths = [getter.path for getter in made]
-        steps = (set(keys) for keys in zip(*(path[:-1] for path in paths), strict=False))
-        made._stem = tuple(keys.pop() for keys in takewhile(lambda keys: len(keys) == 1, steps))
-        made._heads = frozenset(path[len(made._stem)] for path in paths) if all(paths) else None
-        return made
-
-    def idle(self, scope: dict[str, Any]) -> bool:
-        """Whether none of them finds anything, as far as the payload's keys tell."""
-        if self._heads is None:
-            return False
-        for key in self._stem:
-            inner = scope.get(key)
-            if not isinstance(inner, dict):
-                return True
-            scope = inner
-        return self._heads.isdisjoint(scope)
+    def among(self, keys: frozenset[str]) -> Getters:
+        """Those that a payload with no other keys than these may have something for."""
+        return Getters(getter for getter in self if not getter.path or getter.path[0] in keys)
 
 
 NOTHING = Getters()

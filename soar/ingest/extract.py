@@ -1,7 +1,7 @@
 """From one element of a payload to the fields of an Alert, as JSON, as its mapping says.
 
-Every consumed record comes through here, so what a mapping asks for is looked up once, when it is loaded, and what a
-payload cannot have is passed over by its keys.
+Every consumed record comes through here, so it is plain dictionaries, and of a mapping only what the payload's keys let
+it find.
 """
 
 from __future__ import annotations
@@ -67,7 +67,7 @@ class Extract:
     """Reads one element. With a `trace`, notes there which expression filled each field."""
 
     def __init__(self, mapping: Mapping, scope: Scope, trace: dict[str, str] | None = None) -> None:
-        self.mapping = mapping
+        self.mapping = mapping.among(frozenset(scope))
         self.scope = scope
         self.trace = trace
         self.absent = _ABSENT.union(word.casefold() for word in mapping.absent) if mapping.absent else _ABSENT
@@ -76,8 +76,6 @@ class Extract:
         """The first usable value of the first expression that gives one, or None."""
         if scope is None:
             scope = self.scope
-        if len(getters) > 1 and getters.idle(scope):
-            return None
         for getter in getters:
             value = getter.get(scope)
             if value is None:
@@ -97,8 +95,6 @@ class Extract:
         if scope is None:
             scope = self.scope
         found: dict[Any, None] = {}
-        if getters.idle(scope):
-            return []
         for getter in getters:
             for item in self._present(getter.get(scope)):
                 converted = convert(item)
@@ -163,8 +159,6 @@ class Extract:
 
     def _label(self, name: str, getters: Getters) -> str | None:
         """As `one`, but a list is given whole."""
-        if getters.idle(self.scope):
-            return None
         for getter in getters:
             text = values.label(self._present(getter.get(self.scope)))
             if text:
@@ -173,11 +167,12 @@ class Extract:
         return None
 
     def _kind(self, kind: str, lines: Sequence[EntityFields]) -> list[Entity]:
+        if len(lines) == 1 and lines[0].each is None:
+            only = self._entity(kind, lines[0], self.scope)
+            return [] if only is None else [only]
         found: dict[Any, Entity] = {}
         for spec in lines:
             for scope in (self.scope,) if spec.each is None else self._scopes(spec.each):
-                if spec.all.idle(scope):
-                    continue
                 entity = self._entity(kind, spec, scope)
                 if entity is not None and len(found) < MAX_ENTITIES:
                     found.setdefault(_name(kind, entity), entity)

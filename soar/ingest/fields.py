@@ -3,20 +3,28 @@
 from __future__ import annotations
 
 from functools import cached_property
-from typing import Literal
+from typing import Any, Literal
 
 from soar.ingest.expressions import NOTHING, Expressions, Getters, OneExpression
 from soar.model.base import Frozen
 
 
-class RuleFields(Frozen):
+class Several(Frozen):
+    """A group of fields, each with its expressions."""
+
+    def among(self, keys: frozenset[str]) -> Several:
+        """What a payload with no other keys than these can fill of it."""
+        return self.model_construct(**{name: getattr(self, name).among(keys) for name in type(self).model_fields})
+
+
+class RuleFields(Several):
     """The detection rule."""
 
     id: Expressions = NOTHING
     name: Expressions = NOTHING
 
 
-class AttackFields(Frozen):
+class AttackFields(Several):
     """MITRE ATT&CK; all expressions contribute."""
 
     tactics: Expressions = NOTHING
@@ -34,10 +42,13 @@ class EntityFields(Frozen):
         fields = ((name, getattr(self, name)) for name in type(self).model_fields)
         return tuple((name, value) for name, value in fields if value and isinstance(value, Getters))
 
-    @cached_property
-    def all(self) -> Getters:
-        """The expressions of all fields."""
-        return Getters(getter for _, getters in self.filled for getter in getters)
+    def among(self, keys: frozenset[str]) -> EntityFields | None:
+        """What a payload with no other keys than these can fill of it, if anything."""
+        if self.each is not None:
+            return self if Getters([self.each]).among(keys) else None
+        fields = {name: getters.among(keys) for name, getters in self.filled}
+        given = {name: getattr(self, name) for name in type(self).model_fields}
+        return self.model_construct(**{**given, **fields}) if any(fields.values()) else None
 
 
 class HostFields(EntityFields):
@@ -112,6 +123,13 @@ class ResourceFields(EntityFields):
 class EntitiesFields(Frozen):
     """The entity lists."""
 
+    def among(self, keys: frozenset[str]) -> EntitiesFields:
+        """What a payload with no other keys than these can fill of them."""
+        lists: dict[str, Any] = {
+            kind: tuple(filter(None, (line.among(keys) for line in lines))) for kind, lines in self.lists
+        }
+        return EntitiesFields.model_construct(**lists)
+
     @cached_property
     def lists(self) -> tuple[tuple[str, tuple[EntityFields, ...]], ...]:
         """All of them, by name."""
@@ -127,7 +145,7 @@ class EntitiesFields(Frozen):
     resources: tuple[ResourceFields, ...] = ()
 
 
-class ObservablesFields(Frozen):
+class ObservablesFields(Several):
     """Values to look up that are no entity's; all expressions contribute."""
 
     @cached_property

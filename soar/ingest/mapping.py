@@ -12,12 +12,13 @@ from datetime import UTC, datetime
 from pathlib import Path
 from typing import Annotated, Any
 
-from pydantic import AfterValidator, BaseModel, BeforeValidator, Field, ValidationError
+from pydantic import AfterValidator, BaseModel, BeforeValidator, Field, PrivateAttr, ValidationError
 from pydantic_core import InitErrorDetails
 
 from soar.errors import InputError, MappingError, Place
 from soar.ingest import fields
-from soar.ingest.expressions import NOTHING, Expressions, OneExpression, Words
+from soar.ingest.expressions import NOTHING, Expressions, Getters, OneExpression, Words
+from soar.ingest.fields import EntitiesFields, Several
 from soar.ingest.severity import Reading
 from soar.ingest.view import OneDecodePath
 from soar.located import Located, explain, load, read_text
@@ -26,6 +27,7 @@ from soar.model.base import Frozen
 
 BUILT_IN = Path(__file__).parent / "mappings"
 FALLBACK = "generic"
+MAX_NARROWED = 256
 
 
 def _usable_format(form: str) -> str:
@@ -88,6 +90,31 @@ class Mapping(Frozen):
     observables: fields.ObservablesFields = fields.ObservablesFields()
     labels: dict[str, Expressions] = Field(default_factory=dict)
     labels_from: Expressions = NOTHING
+
+    _narrowed: dict[frozenset[str], Mapping] = PrivateAttr(default_factory=dict)
+
+    def among(self, keys: frozenset[str]) -> Mapping:
+        """This mapping without what a payload with no other keys than these cannot fill.
+
+        A product's payloads have few different sets of keys, and a mapping may have hundreds of expressions: so it is
+        worked out once for each set. Whoever sends ever new ones makes us forget, not grow.
+        """
+        if keys not in self._narrowed:
+            if len(self._narrowed) >= MAX_NARROWED:
+                self._narrowed.clear()
+            self._narrowed[keys] = self._among(keys)
+        return self._narrowed[keys]
+
+    def _among(self, keys: frozenset[str]) -> Mapping:
+        fields: dict[str, Any] = {name: getattr(self, name) for name in type(self).model_fields}
+        for name, value in fields.items():
+            if isinstance(value, Getters | Several | EntitiesFields):
+                fields[name] = value.among(keys)
+        for name in ("severity", "confidence"):
+            fields[name] = tuple(reading.among(keys) for reading in fields[name])
+        narrowed = {name: getters.among(keys) for name, getters in self.labels.items()}
+        fields["labels"] = {name: getters for name, getters in narrowed.items() if getters}
+        return Mapping.model_construct(**fields)
 
 
 @dataclass(frozen=True, slots=True)

@@ -83,6 +83,11 @@ class Reading(Frozen):
         steps = sorted(self.bands.items())
         return steps, [start for start, _ in steps]
 
+    def among(self, keys: frozenset[str]) -> Reading:
+        """The same, from what a payload with no other keys than these may have."""
+        given = {name: getattr(self, name) for name in type(self).model_fields}
+        return Reading.model_construct(**{**given, "source": self.source.among(keys)})
+
     def understand(self, value: Any) -> tuple[Severity, int] | None:
         """The severity and its score, or None for a value that this reading does not know.
 
