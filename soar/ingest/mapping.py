@@ -9,10 +9,11 @@ from __future__ import annotations
 from collections.abc import Iterable, Iterator
 from dataclasses import dataclass
 from datetime import UTC, datetime
+from functools import cached_property
 from pathlib import Path
 from typing import Annotated, Any
 
-from pydantic import AfterValidator, BaseModel, BeforeValidator, Field, PrivateAttr, ValidationError
+from pydantic import AfterValidator, BaseModel, BeforeValidator, Field, ValidationError
 from pydantic_core import InitErrorDetails
 
 from soar.errors import InputError, MappingError, Place
@@ -91,7 +92,9 @@ class Mapping(Frozen):
     labels: dict[str, Expressions] = Field(default_factory=dict)
     labels_from: Expressions = NOTHING
 
-    _narrowed: dict[frozenset[str], Mapping] = PrivateAttr(default_factory=dict)
+    @cached_property
+    def _narrowed(self) -> dict[frozenset[str], Mapping]:
+        return {}
 
     def among(self, keys: frozenset[str]) -> Mapping:
         """This mapping without what a payload with no other keys than these cannot fill.
