@@ -99,6 +99,10 @@ class Database:
         sql = f"SELECT count(*) FROM runs WHERE state IN ('ready', 'running') OR ({_SLEEPS})"
         return int((await self.rows(sql))[0][0])
 
+    async def unsent(self) -> int:
+        """How many dead letters wait to be sent to their topic."""
+        return int((await self.rows("SELECT count(*) FROM dead_letters WHERE NOT sent"))[0][0])
+
     async def busy(self) -> int:
         """How many runs a worker has in hand, or could take."""
         return int((await self.rows("SELECT count(*) FROM runs WHERE state IN ('ready', 'running')"))[0][0])

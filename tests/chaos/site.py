@@ -126,6 +126,7 @@ class Site:
     journey: Bend  # how far all workers' shared clock is ahead
     tag: str
     level: str = "error"
+    role: str = "worker"  # of the zygote's, what a worker is
     workers: dict[int, Child] = field(default_factory=dict)
     acknowledged: set[str] = field(default_factory=set)
     refused: int = 0
@@ -140,7 +141,7 @@ class Site:
     async def start(self, slot: int) -> Child:
         """Start the worker of a slot."""
         self.workers[slot] = await self.fleet.start(
-            "worker", f"worker-{slot}", config=str(self.config), clock=str(self.bends[slot].path),
+            self.role, f"worker-{slot}", config=str(self.config), clock=str(self.bends[slot].path),
             journey=str(self.journey.path), level=self.level,
             environ=environ_of(self.database, self.ports[slot]),
         )  # fmt: skip
