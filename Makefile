@@ -10,7 +10,7 @@ ARGS ?=
 .PHONY: help run demo test simulate mutants chaos chaos-kafka check bench clean
 
 help: ## print this list
-	@sed -n 's/^\([a-z-]*\):.*## \(.*\)/  make \1\t\2/p' Makefile | expand -t 16
+	@sed -n 's/^\([a-z-]*\):.*## \(.*\)/  make \1\t\2/p' Makefile | expand -t 20
 
 run: .venv/run ## install, then run the service with the lab and sample alerts; Ctrl-C stops it
 	@.venv/bin/soar run --lab --init --config .soar/soar.yaml $(ARGS)

@@ -27,6 +27,7 @@ from .fills import Fills, fills_of_postgres, fills_of_sqlite
 from .fleet import ROOT
 from .jumps import Jumps, jumps_of_one_machine, jumps_of_three_machines
 from .kills import Kills, kills
+from .loads import slowed, waiting
 from .oracle import Verdict
 from .records import Mix
 from .restarts import Restarts, restarts
@@ -120,6 +121,24 @@ async def all_servers_restarted(given: Given) -> Verdict:
         return await play(scene, restarted=(server, Restarts(runs=0, up_seconds=(5, 40))))
 
 
+async def slow_product(given: Given) -> Verdict:
+    plan = Stream(records=given.of(30_000), mix=Mix(slow=0.1), lease_seconds=30)
+    async with (
+        schema_on(given.postgres) as database,
+        open_scene(given.folder, seed=given.seed, plan=plan, database=database) as scene,
+    ):
+        return await slowed(scene, limits=json.loads(__import__("os").environ.get("LIM", "null")))
+
+
+async def million_waiting(given: Given) -> Verdict:
+    plan = Stream(records=given.of(1_000_000), unread=given.of(2_000_000))
+    async with (
+        schema_on(given.postgres) as database,
+        open_scene(given.folder, seed=given.seed, plan=plan, database=database) as scene,
+    ):
+        return await waiting(scene, consumed=given.of(100_000))
+
+
 CASES: Mapping[str, Callable[[Given], Awaitable[Verdict]]] = MappingProxyType(
     {
         "kills-sqlite": kills_on_sqlite,
@@ -139,6 +158,8 @@ STREAMS: Mapping[str, Callable[[Given], Awaitable[Verdict]]] = MappingProxyType(
         "kafka-workers": workers_come_and_go,
         "kafka-malformed": malformed_records,
         "kafka-postgres": all_servers_restarted,
+        "kafka-slow": slow_product,
+        "kafka-waiting": million_waiting,
     }
 )
 """What `make chaos-kafka` runs."""

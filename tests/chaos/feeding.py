@@ -15,7 +15,7 @@ from aiokafka.errors import KafkaError
 from .records import EXPECTED, FAULT, HUGE_BYTES, Made
 from .site import Site
 
-SLICE = 250
+SLICE = 500
 """So many records are sent together, and again together where not all of them arrived."""
 
 

@@ -100,8 +100,10 @@ class Database:
         return int((await self.rows(sql))[0][0])
 
     async def unsent(self) -> int:
-        """How many dead letters wait to be sent to their topic."""
-        return int((await self.rows("SELECT count(*) FROM dead_letters WHERE NOT sent"))[0][0])
+        """How many dead letters and entries of the journal wait to be sent to their topics."""
+        letters = "SELECT count(*) FROM dead_letters WHERE NOT sent"
+        entries = "SELECT size - position FROM tree, outboxes WHERE name = 'events'"
+        return int((await self.rows(f"SELECT ({letters}) + coalesce(({entries}), 0)"))[0][0])
 
     async def busy(self) -> int:
         """How many runs a worker has in hand, or could take."""

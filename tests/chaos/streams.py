@@ -22,10 +22,12 @@ from .records import HUGE_BYTES, Mix, records
 from .restarts import Restarts, hit
 from .site import EXPECTED, Site, open_site, until
 
-TOPIC, LETTERS, GROUP = "alerts", "letters", "chaos"
+TOPIC, LETTERS, EVENTS, GROUP = "alerts", "letters", "soar.events", "chaos"
 PARTITIONS = 6
 SESSION_SECONDS = 6.0  # the shortest that a broker allows
 AGAIN_AT_MOST_SECONDS = 60.0
+HINTS = ("send an alert: ", "what waits for you: ", "stopping: ")
+"""What workers print when all is well; of their log only errors are kept."""
 WAYS = ("leave", "stop", "kill")
 
 
@@ -42,7 +44,7 @@ class Stream:
     broker_away_seconds: tuple[float, ...] = ()
     worker_blows: int = 0
     between_seconds: tuple[float, float] = (1.0, 6.0)
-    letters: bool = True  # whether the topic of dead letters is waited for, which takes half a minute after a kill
+    sending: bool = True  # dead letters and events, which after a kill wait for half a minute
     lease_seconds: float = 5.0
     rest_seconds: float = 300.0
 
@@ -108,7 +110,8 @@ async def open_scene(folder: Path, *, seed: int, plan: Stream, database: str) ->
     ):
         await broker.topic(TOPIC, partitions=PARTITIONS, largest_bytes=2 * HUGE_BYTES)
         await broker.topic(LETTERS, partitions=1)
-        configure(site, broker, letters=plan.letters)
+        await broker.topic(EVENTS, partitions=PARTITIONS)
+        configure(site, broker, sending=plan.sending)
         watch = Watch(broker.servers, GROUP, site)
         feeder = Feeder(broker.servers, TOPIC, records(site.tag, seed, plan.mix), partitions=PARTITIONS)
         watching = asyncio.create_task(watch.run())
@@ -119,15 +122,20 @@ async def open_scene(folder: Path, *, seed: int, plan: Stream, database: str) ->
             await feeder.close()
 
 
-def configure(site: Site, broker: Broker, *, letters: bool) -> None:
+def configure(site: Site, broker: Broker, *, sending: bool) -> None:
     """Workers are `soar run` itself, and consume the topic."""
     site.role = "run"
     kafka = {
-        "bootstrap_servers": broker.servers, "topics": [TOPIC], "group_id": GROUP,
-        "session_timeout_ms": round(SESSION_SECONDS * 1000), **({"dead_letter_topic": LETTERS} if letters else {}),
-    }  # fmt: skip
+        "bootstrap_servers": broker.servers,
+        "topics": [TOPIC],
+        "group_id": GROUP,
+        "session_timeout_ms": round(SESSION_SECONDS * 1000),
+    }
+    sections: dict[str, object] = {"kafka": kafka}
+    if sending:
+        sections = {"kafka": kafka | {"dead_letter_topic": LETTERS}, "events": {"kafka": {"topic": EVENTS}}}
     with site.config.open("a") as file:
-        file.write(f"\nkafka: {json.dumps(kafka)}\n")
+        file.writelines(f"\n{name}: {json.dumps(section)}\n" for name, section in sections.items())
 
 
 async def start_workers(scene: Scene) -> None:
@@ -182,7 +190,7 @@ async def rest(scene: Scene) -> None:
     async def rests() -> bool:
         with contextlib.suppress(*AWAY):
             left = scene.unread > 0 or await database.active()
-            return not (left or (scene.plan.letters and await database.unsent()))
+            return not (left or (scene.plan.sending and await database.unsent()))
         return False
 
     with contextlib.suppress(AssertionError):  # what is not done by then is counted
@@ -201,6 +209,8 @@ async def judge(scene: Scene, *, to_the_end: bool = True) -> Verdict:
     late = [f"{seconds} s" for seconds in again if seconds > AGAIN_AT_MOST_SECONDS]
     verdict.wrong("consuming_again_too_late", late)
     verdict.wrong("workers_that_ended", scene.died)
+    said = [line for log in scene.site.folder.glob("worker-*.log") for line in log.read_text().splitlines()]
+    verdict.wrong("errors_logged", [line for line in said if line and not line.startswith(HINTS)])
     return verdict
 
 
@@ -213,10 +223,11 @@ def spec_of(scene: Scene, *, to_the_end: bool = True) -> Spec:
         group=GROUP,
         database=scene.site.database,
         lab_log=str(scene.site.lab_log),
-        letters=LETTERS if scene.plan.letters else None,
+        letters=LETTERS if scene.plan.sending else None,
+        events=EVENTS if scene.plan.sending else None,
         acknowledged=scene.feeder.acknowledged,
         to_the_end=to_the_end,
-        effects=EXPECTED,
+        effects=EXPECTED | {"slow": {"isolate": 1}},
     )
 
 
