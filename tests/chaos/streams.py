@@ -45,7 +45,7 @@ class Stream:
     worker_blows: int = 0
     between_seconds: tuple[float, float] = (1.0, 6.0)
     sending: bool = True  # dead letters and events, which after a kill wait for half a minute
-    lease_seconds: float = 5.0
+    lease_seconds: float = 15.0
     rest_seconds: float = 300.0
 
 
