@@ -7,10 +7,10 @@ PYTHON ?= python3
 PIP := .venv/bin/python -m pip install --quiet --disable-pip-version-check --constraint constraints.txt
 ARGS ?=
 
-.PHONY: help run demo test simulate mutants chaos check bench clean
+.PHONY: help run demo test simulate mutants chaos chaos-kafka check bench clean
 
 help: ## print this list
-	@sed -n 's/^\([a-z]*\):.*## \(.*\)/  make \1\t\2/p' Makefile | expand -t 16
+	@sed -n 's/^\([a-z-]*\):.*## \(.*\)/  make \1\t\2/p' Makefile | expand -t 20
 
 run: .venv/run ## install, then run the service with the lab and sample alerts; Ctrl-C stops it
 	@.venv/bin/soar run --lab --init --config .soar/soar.yaml $(ARGS)
@@ -29,6 +29,9 @@ mutants: .venv/dev ## plant each known bug in a copy and see that the tests find
 
 chaos: .venv/dev ## die at every write, kill, stop, fill and jump, then count; ARGS="kills-sqlite --seed 7" picks and repeats
 	@trap 'scripts/stack down' EXIT; $(if $(ARGS),,SOAR_CHAOS=1 .venv/bin/pytest tests/crash -s &&) .venv/bin/python -m tests.chaos $(ARGS)
+
+chaos-kafka: .venv/dev ## the same to a stream of 100,000s of records from Kafka; ARGS="workers --part 0.1" picks and scales
+	@trap 'scripts/stack down' EXIT; .venv/bin/python -m tests.chaos --kafka $(ARGS)
 
 check: .venv/dev ## formatting, lint, types, layers, shape
 	@scripts/check

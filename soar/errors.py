@@ -218,6 +218,12 @@ class NotSentError(ConnectorError):
     retryable = True
 
 
+class LateIntentError(NotSentError):
+    """Our store took so long with the intent that the lease may be another's by now. No byte left."""
+
+    code = "late_intent"
+
+
 class AuthenticationError(ConnectorError):
     """The other side does not accept our credentials or their rights (401, 403)."""
 

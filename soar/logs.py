@@ -15,6 +15,8 @@ _STEERING = re.compile(r"[\x00-\x08\x0b-\x1f\x7f-\x9f\u202a-\u202e\u2066-\u2069]
 
 def configure(*, level: str = "info", style: Literal["console", "json"] = "console") -> None:
     """Set up logging for this process."""
+    # Kafka's client says many times a second that a broker is away, in lines of its own; soar says it once, in ours.
+    logging.getLogger("aiokafka").setLevel(logging.CRITICAL)
     renderer: structlog.typing.Processor = (
         structlog.processors.JSONRenderer()
         if style == "json"

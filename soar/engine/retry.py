@@ -5,7 +5,7 @@ from __future__ import annotations
 import hashlib
 from datetime import datetime, timedelta
 
-from soar.errors import ConnectorError, OutcomeUnknownError, RateLimitedError
+from soar.errors import ConnectorError, LateIntentError, OutcomeUnknownError, RateLimitedError
 from soar.model.action import Attempt
 from soar.model.playbook import Retry
 
@@ -13,8 +13,11 @@ _WORDS = {
     "rate_limited": "rate_limited",
     "not_sent": "not_sent",
     "remote_failure": "remote_failure",
+    LateIntentError.code: "not_sent",
     "outcome_unknown": "timeout",  # only asked for what is safe to repeat
 }
+OURS = Retry(attempts=20)
+"""Where a store that is slow kept a call from being made: no fault of the other side's, and no try at it."""
 
 
 LONGEST = timedelta(days=1)

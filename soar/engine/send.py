@@ -16,11 +16,11 @@ from soar.engine.doubt import REPEATABLE, mark_unknown, undetermined
 from soar.engine.leases import LeaseTimes
 from soar.engine.redaction import shown
 from soar.engine.request import Connectors
-from soar.engine.retry import next_try
+from soar.engine.retry import OURS, next_try
 from soar.engine.steps import end, ended, moved, until, wait, waiting
 from soar.engine.turns import QUEUED, held_by, join_queue, turn_for
 from soar.engine.undo import Undo, schedule_undo
-from soar.errors import BusyError, ConnectorError, HaltedError, NotSentError, OutcomeUnknownError
+from soar.errors import BusyError, ConnectorError, HaltedError, LateIntentError, OutcomeUnknownError
 from soar.model.action import ActionRequest, ActionResult, Attempt, AttemptState, Effect
 from soar.model.approval import Approval, ApprovalState
 from soar.model.entry import Entry, EntryType
@@ -162,9 +162,9 @@ class Sender:
             return None
         state = AttemptState.UNKNOWN if unknown else AttemptState.FAILED
         after, move, told = moved(context.scribe, attempt, state, code=failure.code, error=words)
-        # Tries of this round alone: a person who retries a step grants it a new one.
-        tried = sum(1 for one in context.attempts[attempt.path] if one.intended_at >= record.started_at)
-        wake_at = next_try(step.retry, failure, attempt=attempt, tried=max(tried, 1), now=context.now())
+        late = isinstance(failure, LateIntentError)
+        retry, tried = OURS if late else step.retry, _tried(context, record, attempt, late=late)
+        wake_at = next_try(retry, failure, attempt=attempt, tried=tried, now=context.now())
         if wake_at is not None:
             again = waiting(record, phase="retry", until=until(wake_at), why=words)
             await context.save(move, *held, entries=(told,), record=again)
@@ -183,9 +183,9 @@ class Sender:
     def _check_fresh(self, context: RunContext, attempt: Attempt) -> None:
         late = context.now() - attempt.intended_at
         if late > self.times.send_within:
-            raise NotSentError(f"recording the intent took {late.total_seconds():.0f} s, so nothing was sent")
+            raise LateIntentError(f"recording the intent took {late.total_seconds():.0f} s, so nothing was sent")
         if late < timedelta(0):
-            raise NotSentError("the clock went back while the intent was recorded, so nothing was sent")
+            raise LateIntentError("the clock went back while the intent was recorded, so nothing was sent")
 
     def _call(self, attempt: Attempt, step: ActionStep, record: StepRecord) -> Call:
         request = attempt.request
@@ -234,6 +234,15 @@ async def complete(
             await context.flush()
     context.know(attempt)
     return record
+
+
+def _tried(context: RunContext, record: StepRecord, attempt: Attempt, *, late: bool) -> int:
+    """Tries of this round alone: a person who retries a step grants it a new one.
+
+    Those whose intent was late count among each other, and not among the others, of which they are none.
+    """
+    alike = [one for one in context.attempts[attempt.path] if (one.error_code == LateIntentError.code) is late]
+    return 1 + sum(one.number != attempt.number and one.intended_at >= record.started_at for one in alike)
 
 
 def _intent_entry(context: RunContext, attempt: Attempt) -> Entry:

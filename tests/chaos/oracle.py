@@ -99,6 +99,12 @@ class Database:
         sql = f"SELECT count(*) FROM runs WHERE state IN ('ready', 'running') OR ({_SLEEPS})"
         return int((await self.rows(sql))[0][0])
 
+    async def unsent(self) -> int:
+        """How many dead letters and entries of the journal wait to be sent to their topics."""
+        letters = "SELECT count(*) FROM dead_letters WHERE NOT sent"
+        entries = "SELECT size - position FROM tree, outboxes WHERE name = 'events'"
+        return int((await self.rows(f"SELECT ({letters}) + coalesce(({entries}), 0)"))[0][0])
+
     async def busy(self) -> int:
         """How many runs a worker has in hand, or could take."""
         return int((await self.rows("SELECT count(*) FROM runs WHERE state IN ('ready', 'running')"))[0][0])

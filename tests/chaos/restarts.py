@@ -44,7 +44,7 @@ async def restarts(folder: Path, *, seed: int, plan: Restarts) -> Verdict:
         sampler = Sampler(Database(site))
         others = [asyncio.create_task(part) for part in (sampler.run(), answer(site))]
         hits: Counter[str] = Counter()
-        hitter = asyncio.create_task(_hit(server, random.Random(seed), plan, hits))
+        hitter = asyncio.create_task(hit(server, random.Random(seed), plan, hits))
         await asyncio.gather(
             *(feed(site, plan.under_way, total=plan.runs, batch=50, rules=RULES) for _ in range(WORKERS))
         )
@@ -63,7 +63,8 @@ async def restarts(folder: Path, *, seed: int, plan: Restarts) -> Verdict:
         return verdict
 
 
-async def _hit(server: Server, rng: random.Random, plan: Restarts, hits: Counter[str]) -> None:
+async def hit(server: Server, rng: random.Random, plan: Restarts, hits: Counter[str]) -> None:
+    """End it and start it again until cancelled."""
     while True:
         for way in WAYS:
             await asyncio.sleep(rng.uniform(*plan.up_seconds))

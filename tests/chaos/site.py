@@ -126,6 +126,8 @@ class Site:
     journey: Bend  # how far all workers' shared clock is ahead
     tag: str
     level: str = "error"
+    lab_url: str = ""
+    role: str = "worker"  # of the zygote's, what a worker is
     workers: dict[int, Child] = field(default_factory=dict)
     acknowledged: set[str] = field(default_factory=set)
     refused: int = 0
@@ -140,7 +142,7 @@ class Site:
     async def start(self, slot: int) -> Child:
         """Start the worker of a slot."""
         self.workers[slot] = await self.fleet.start(
-            "worker", f"worker-{slot}", config=str(self.config), clock=str(self.bends[slot].path),
+            self.role, f"worker-{slot}", config=str(self.config), clock=str(self.bends[slot].path),
             journey=str(self.journey.path), level=self.level,
             environ=environ_of(self.database, self.ports[slot]),
         )  # fmt: skip
@@ -213,6 +215,7 @@ async def open_site(
     async with open_fleet(folder) as fleet:
         lab = await fleet.start("lab", "lab", port=lab_port, log=str(folder / "lab.jsonl"), token=TOKEN)
         site = Site(folder, fleet, lab, config, database, random.Random(seed), ports, bends, journey, f"c{seed}")
+        site.lab_url = f"http://127.0.0.1:{lab_port}"
         try:
             yield site
         finally:

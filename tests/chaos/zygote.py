@@ -25,6 +25,7 @@ import asyncpg  # noqa: F401 - children find it imported
 import uvicorn  # noqa: F401 - so is this
 
 from soar import logs
+from soar.cli import main as main_of_soar
 from soar.lab import serve
 from soar.model.clock import Clock, SharedClock
 from soar.service import Doors, Running, assemble
@@ -96,7 +97,22 @@ async def act(order: Mapping[str, Any]) -> None:
     await serve(order["port"], Path(order["log"]), order["token"])
 
 
-ROLES = {"worker": work, "lab": act}
+def command(order: Mapping[str, Any]) -> None:
+    """`soar run`, as it is typed."""
+    os.environ |= order["environ"] | {"SOAR_LOG__LEVEL": order["level"], "SOAR_LOG__STYLE": "json"}
+    sys.argv = ["soar", "run", "--config", order["config"]]
+    try:
+        main_of_soar()
+    except SystemExit as end:
+        if end.code:
+            raise
+
+
+ROLES: Mapping[str, Callable[[Mapping[str, Any]], Any]] = {
+    "worker": lambda order: asyncio.run(work(order)),
+    "run": command,
+    "lab": lambda order: asyncio.run(act(order)),
+}
 
 
 def fork(order: Mapping[str, Any]) -> int:
@@ -114,8 +130,7 @@ def fork(order: Mapping[str, Any]) -> int:
         os.dup2(os.open(os.devnull, os.O_RDONLY), 0)
         sys.stdout = os.fdopen(1, "w", buffering=1)
         sys.stderr = os.fdopen(2, "w", buffering=1)
-        role: Callable[[Mapping[str, Any]], Any] = ROLES[order["role"]]
-        asyncio.run(role(order))
+        ROLES[order["role"]](order)
         status = 0
     finally:
         with contextlib.suppress(OSError):

@@ -106,6 +106,29 @@ async def test_an_intent_that_took_too_long_is_not_sent(house: House) -> None:
     assert house.effects() == ["posted msg-1 to soc"]
 
 
+async def test_an_intent_that_took_too_long_uses_up_no_try(house: House) -> None:
+    """The store was slow, the other side was never asked: that is no failure of the playbook's."""
+    around = await start(house, SAY.replace("hello}}", "hello}, retry: {attempts: 1}}"))
+    slow = 4
+
+    async def stopped(facts: Sequence[Fact]) -> None:
+        nonlocal slow
+        if intends(facts) and slow:
+            slow -= 1
+            house.clock.offset += timedelta(seconds=12)
+
+    around.after = stopped
+    run = await house.go()
+    for _ in range(4):
+        assert (house.sent(), run.state) == ([], RunState.WAITING)
+        await house.pass_time(60)
+        run = await house.run(run.id)
+    assert run.state is RunState.SUCCEEDED
+    assert house.effects() == ["posted msg-1 to soc"]
+    codes = [attempt.error_code for attempt in await house.store.attempts(run.id)]
+    assert codes == ["late_intent"] * 4 + [None]
+
+
 async def test_a_store_that_is_away_for_a_while_loses_nothing(house: House) -> None:
     around = await start(house, TICKET + SAY.removeprefix("steps:\n"))
     calls = 0
