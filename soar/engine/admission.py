@@ -20,6 +20,7 @@ from soar.model.playbook import Dedupe, DedupeMode, Playbook
 from soar.model.run import Run, RunKind, RunState, StepState
 from soar.model.suppression import Suppression
 from soar.store import port
+from soar.store.matches import AlertMatch
 
 _STRENGTH = (Outcome.MATCHED, Outcome.CORRELATED, Outcome.SUPPRESSED, Outcome.EXPIRED)
 """An alert that several playbooks answer has the strongest of their outcomes."""
@@ -122,14 +123,14 @@ class Admission:
         # The same name with other content is a conflict, not a repeat: an attacker who knew an id could
         # otherwise send it first and hide the real alert. Either content counts once.
         repeat = batch.known.repeats.get(content) or batch.contents.get(content)
-        matches: list[port.AlertMatch] = []
+        matches: list[AlertMatch] = []
         if repeat is None:
             batch.uids.setdefault(uid, alert.id)
             batch.contents[content] = alert.id
             suppressed = holding_back(batch.known.suppressions, candidate.document, self._now)
             matches = [self._match(batch, candidate, playbook, suppressed) for playbook in candidate.playbooks]
             if all(each.playbooks for each in suppressed):  # what is held back from all ends no run's wait either
-                self._end_waits(batch, candidate)
+                matches += self._end_waits(batch, candidate)
         outcome = Outcome.DUPLICATE if repeat else _strongest(matches)
         relation = {"repeat_of": repeat} if repeat else {"conflicts_with": namesake} if namesake else {}
         held = next((match.suppression for match in matches if match.suppression), None)
@@ -166,14 +167,14 @@ class Admission:
 
     def _match(
         self, batch: _Batch, candidate: Candidate, playbook: Playbook, suppressed: Sequence[Suppression]
-    ) -> port.AlertMatch:
+    ) -> AlertMatch:
         outcome, window = Outcome.MATCHED, None
         max_age = playbook.on.max_age if playbook.on else None
         if max_age is not None and candidate.alert.time + max_age < self._now:
-            return port.AlertMatch(playbook_id=playbook.id, outcome=Outcome.EXPIRED)
+            return AlertMatch(playbook_id=playbook.id, outcome=Outcome.EXPIRED)
         held = next((each.id for each in suppressed if each.covers(playbook.id)), None)
         if held is not None:  # before its dedupe window, which it neither opens nor fills
-            return port.AlertMatch(playbook_id=playbook.id, outcome=Outcome.SUPPRESSED, suppression=held)
+            return AlertMatch(playbook_id=playbook.id, outcome=Outcome.SUPPRESSED, suppression=held)
         if playbook.dedupe is not None:
             outcome, window = self._in_window(batch, playbook, playbook.dedupe, candidate.document)
         run_id = window.run_id if window else None
@@ -188,7 +189,8 @@ class Admission:
             batch.writes.append(port.SignalRun(run_id=run_id))
         if window is not None:
             batch.windows[window.key] = window
-        return port.AlertMatch(playbook_id=playbook.id, outcome=outcome, run_id=run_id)
+        number = window.count if window else None
+        return AlertMatch(playbook_id=playbook.id, outcome=outcome, run_id=run_id, number=number)
 
     def _in_window(
         self, batch: _Batch, playbook: Playbook, dedupe: Dedupe, document: Mapping[str, Any]
@@ -220,9 +222,10 @@ class Admission:
             created_at=self._now,
         )
 
-    def _end_waits(self, batch: _Batch, candidate: Candidate) -> None:
-        """Runs that wait for such an alert go on with it."""
-        for wait in batch.awaited.ended_by(candidate.document):
+    def _end_waits(self, batch: _Batch, candidate: Candidate) -> list[AlertMatch]:
+        """Runs that wait for such an alert go on with it: it has joined them."""
+        waits = batch.awaited.ended_by(candidate.document)
+        for wait in waits:
             alert = candidate.alert
             record = wait.model_copy(
                 update={
@@ -240,6 +243,15 @@ class Admission:
                     data={"state": record.state.value, "alert": alert.id},
                 )
             )
+        return [
+            AlertMatch(
+                playbook_id=wait.data.get("playbook", ""),
+                outcome=Outcome.CORRELATED,
+                run_id=wait.run_id,
+                path=wait.path,
+            )
+            for wait in waits
+        ]
 
 
 def run_created(scribe: Scribe, run: Run) -> Entry:
@@ -285,6 +297,6 @@ def _with(window: port.Window, *, count: int | None = None, run_id: str | None =
     )
 
 
-def _strongest(matches: Sequence[port.AlertMatch]) -> Outcome:
+def _strongest(matches: Sequence[AlertMatch]) -> Outcome:
     outcomes = {match.outcome for match in matches}
     return next((outcome for outcome in _STRENGTH if outcome in outcomes), Outcome.NO_MATCH)

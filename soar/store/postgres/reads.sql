@@ -82,6 +82,12 @@ SELECT approval FROM approvals WHERE id = $1
 -- name: alert_documents
 SELECT alerts.id, body FROM alerts JOIN payloads USING (entry_id) WHERE alerts.id = ANY ($1::text[])
 
+-- name: namesakes
+SELECT other.id, other.outcome, other.received_at, other.content = mine.content AS repeats FROM alerts AS mine
+JOIN alerts AS other ON hashtextextended(other.uid, 0) = hashtextextended(mine.uid, 0)
+    AND other.uid = mine.uid AND other.source = mine.source AND other.id < mine.id
+WHERE mine.id = $1 ORDER BY repeats DESC, other.id DESC LIMIT $2
+
 -- name: alert_row
 SELECT * FROM alerts WHERE id = $1
 

@@ -15,8 +15,9 @@ from soar.model.base import to_rfc3339
 from soar.model.run import Run, StepRecord
 from soar.model.suppression import Suppression
 from soar.store import port
+from soar.store.matches import Namesake
 from soar.store.seen import Counts, EntryRow
-from soar.store.sqlite.rows import alert_row_of, entry_of, letter_of, run_of, window_of
+from soar.store.sqlite.rows import alert_row_of, entry_of, letter_of, namesake_of, run_of, window_of
 from soar.store.suppressions import BEHIND, PREFIX, read_all
 
 # A lock is held from a run's first lease until it ends, and goes to the oldest that asks for it and is not paused. A
@@ -158,6 +159,18 @@ def alert_documents(db: sqlite3.Connection, alert_ids: Collection[str]) -> dict[
         (json.dumps(list(alert_ids)),),
     )
     return {alert_id: json.loads(body)["alert"] for alert_id, body in rows}
+
+
+def namesakes(db: sqlite3.Connection, alert_id: str, limit: int) -> list[Namesake]:
+    """Alerts of the same source and uid that came before."""
+    rows = db.execute(
+        "SELECT other.id, other.outcome, other.received_at, other.content = mine.content AS repeats "
+        "FROM alerts AS mine JOIN alerts AS other "
+        "ON other.source = mine.source AND other.uid = mine.uid AND other.id < mine.id "
+        "WHERE mine.id = ? ORDER BY repeats DESC, other.id DESC LIMIT ?",
+        (alert_id, limit),
+    )
+    return [namesake_of(row) for row in rows]
 
 
 def alert_row(db: sqlite3.Connection, alert_id: str) -> port.AlertRow | None:
