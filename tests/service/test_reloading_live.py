@@ -11,6 +11,7 @@ import uuid
 from collections import Counter
 from pathlib import Path
 
+import pytest
 from aiokafka import AIOKafkaProducer
 
 from soar.demo.scenario import home_with_lab
@@ -34,6 +35,7 @@ steps:
 """
 
 
+@pytest.mark.timeout(400)
 async def test_no_alert_is_lost_or_doubled_while_playbooks_change_under_a_stream(kafka: str, tmp_path: Path) -> None:
     """Each alert meets one version, each version those of its time; the journal has them in this order."""
     topic, home = f"alerts-{uuid.uuid4().hex[:8]}", tmp_path / "home"
