@@ -80,3 +80,14 @@ def test_json_behind_a_registry_frame_is_read_and_avro_is_named():
     assert letter.code == "schema_registry"
     assert "schema id 7" in letter.reason
     assert "Avro or Protobuf" in letter.reason
+
+
+@pytest.mark.parametrize("frame", [b"\0" + bytes(8), b"\3\0" + bytes(16)], ids=["Apicurio", "Glue"])
+def test_frames_of_other_registries_are_known_too(frame: bytes):
+    assert [each.title for each in alerts(frame + json.dumps(titled(1)).encode())] == ["Alert 1"]
+    assert dead(frame + b"\x10Ransomw").code == "schema_registry"
+
+
+def test_a_registry_that_compresses_names_its_schema():
+    letter = dead(b"\3\5" + bytes(range(16)) + b"x\x9c")
+    assert "00010203-0405-0607-0809-0a0b0c0d0e0f, as AWS Glue writes it" in letter.reason
