@@ -49,9 +49,10 @@ class Verdict:
     waits_for: tuple[str, ...] = ()
 
     @property
-    def refusals(self) -> int:
-        """How many conditions said no."""
-        return sum(not check.held for check in self.checks)
+    def distance(self) -> tuple[bool, int, int]:
+        """Answers come first, then what fewest conditions refused, of those what most others let through."""
+        refusals = sum(not check.held for check in self.checks)
+        return self.outcome is None, refusals, refusals - len(self.checks)
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -120,7 +121,7 @@ async def _explain(config: Path | None, name: str, only: str | None) -> Explanat
         outcome=row.outcome,
         repeat_of=_repeated(row, names),
         conflicts_with=tuple(each.id for each in names if not each.repeats),
-        verdicts=tuple(sorted(verdicts, key=lambda verdict: (verdict.outcome is None, verdict.refusals))),
+        verdicts=tuple(sorted(verdicts, key=lambda verdict: verdict.distance)),
     )
 
 

@@ -54,9 +54,13 @@ class Namesake:
     repeats: bool  # its content is the same too
 
 
-class FindsNamesakes(Protocol):
-    """The second net under redelivery, as it may be looked at afterwards."""
+class KnowsKin(Protocol):
+    """Which alerts belong to each other, as it may be looked at afterwards."""
 
     async def namesakes(self, alert_id: str, limit: int = 20) -> list[Namesake]:
         """Those that came before an alert, what repeats it first, else newest first."""
+        ...
+
+    async def joined(self, run_id: str, *, since: datetime, until: datetime, limit: int = 100) -> list[str]:
+        """Alerts admitted in this time that joined a run after it began, by id."""
         ...

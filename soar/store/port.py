@@ -22,7 +22,7 @@ from soar.model.suppression import Suppression
 from soar.store.aging import Ages
 from soar.store.ceilings import Ceiling, CountsActions
 from soar.store.erasure import Erases
-from soar.store.matches import AlertMatch, FindsNamesakes
+from soar.store.matches import AlertMatch, KnowsKin
 from soar.store.outbox import Sends
 from soar.store.queueing import CallTurn, HoldInstance, JoinQueue, KeepsTurns, SweepTurns, Turn
 from soar.store.seen import Counts, EntryRow
@@ -298,7 +298,7 @@ class AlertRow:
     coordinates: str
 
 
-class Store(KeepsTurns, CountsActions, Ages, Erases, Sends, FindsNamesakes, Protocol):
+class Store(KeepsTurns, CountsActions, Ages, Erases, Sends, KnowsKin, Protocol):
     """A durable home for runs and the journal."""
 
     async def open(self) -> None:

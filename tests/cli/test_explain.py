@@ -91,13 +91,13 @@ def test_one_that_came_too_late_is_expired(told: Home) -> None:
 
 
 def test_the_nearest_playbook_comes_first_and_says_what_was_missing(told: Home) -> None:
-    """Near misses are in the order of how many conditions said no, each with what the alert has there."""
+    """Near misses are in the order of how many conditions said no, then of how many did not."""
     explanation = told.soar("explain", told.alert("no match"), "--json").json
     nearest, *others = explanation["verdicts"]
     assert (explanation["outcome"], nearest["outcome"]) == ("no_match", None)
     refused = [sum(not check["held"] for check in each["checks"]) for each in (nearest, *others)]
     assert refused == sorted(refused)
-    assert nearest["because"] == "no answer: 1 of 2 conditions said no"
+    assert (nearest["playbook"], nearest["because"]) == ("late", "no answer: 1 of 3 conditions said no")
     picky = told.soar("explain", told.alert("no match"), "--playbook", "picky").out
     assert "no answer: 2 of 4 conditions said no" in picky
     assert 'no  severity is at least low  "informational"' in picky
@@ -123,6 +123,15 @@ def test_an_alert_that_a_run_waited_for_has_joined_it(told: Home) -> None:
     shown = told.soar("alerts", "show", told.alert("again"), "--json").json
     assert [match["path"] for match in shown["matches"]] == ["again"]
     assert "no answer" in told.soar("explain", told.alert("again"), "--playbook", "picky").out
+
+
+def test_a_run_tells_which_alerts_joined_it(told: Home) -> None:
+    later = [told.alert(f"collect {n}") for n in (1, 2, 3)]
+    assert told.story(told.run("collect 0"))["joined"] == later
+    shown = told.soar("runs", "show", told.run("collect 0")).out
+    assert f"{told.alert('collect 0')}, joined by 3 later: {', '.join(each[-8:] for each in later)}" in shown
+    assert told.story(told.run("waits"))["joined"] == [told.alert("again")]
+    assert told.story(told.run("first 0"))["joined"] == []
 
 
 def test_what_a_playbook_that_is_gone_made_of_it_is_still_told(told: Home, tmp_path: Path) -> None:

@@ -6,9 +6,10 @@ from typing import Any
 
 import pytest
 
+from soar.ingest.normalise import Normaliser
 from soar.model.alert import Alert, DeadLetter
 
-from .normalising import alerts, dead, normalise
+from .normalising import BUILT_IN, CountedIds, StoppedClock, alerts, dead, normalise, record
 
 EVENT = {"specversion": "1.0", "id": "e1", "source": "/siem", "type": "siem.alert"}
 
@@ -53,6 +54,14 @@ def test_one_broken_document_over_several_lines_is_one_dead_letter():
 )
 def test_a_cloud_event_is_opened(value: Any):
     assert [(each.title, each.raw) for each in alerts(value)] == [("Alert 1", titled(1))]
+
+
+def test_in_binary_mode_the_value_is_the_data():
+    headers = {f"ce_{name}": value for name, value in EVENT.items()} | {"content-type": "application/json"}
+    sent = record(titled(1)).model_copy(update={"headers": headers})
+    [one] = Normaliser(BUILT_IN, CountedIds(), StoppedClock()).normalise(sent)
+    assert isinstance(one, Alert)
+    assert (one.title, one.raw) == ("Alert 1", titled(1))
 
 
 def test_a_batch_of_cloud_events_is_opened_one_by_one():

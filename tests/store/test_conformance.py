@@ -25,6 +25,7 @@ from soar.journal.tiles import Tile
 from soar.model.action import ATTEMPT_MOVES, AttemptState, Effect, Risk
 from soar.model.alert import DeadLetter, Outcome, Record
 from soar.model.approval import APPROVAL_MOVES, ApprovalState
+from soar.model.clock import SystemClock, UlidSource
 from soar.model.run import RunKind, RunState, StepState
 from soar.store.matches import AlertMatch
 from soar.store.port import (
@@ -613,6 +614,30 @@ async def test_what_became_of_an_alert_is_kept_playbook_by_playbook(store: Store
     row = await store.alert_row("alert-1")
     assert row is not None
     assert row.matches == matches
+
+
+async def test_the_alerts_that_joined_a_run_are_found_in_their_time(store: Store) -> None:
+    ids = UlidSource()
+    names = [ids.new("alert") for _ in range(3)]
+    rows = [
+        (AlertMatch(playbook_id="a", outcome=Outcome.MATCHED, run_id="run-1"),),
+        (
+            AlertMatch(playbook_id="run-1", outcome=Outcome.MATCHED, run_id="run-2"),
+            AlertMatch(playbook_id="b", outcome=Outcome.CORRELATED, run_id="run-1", path="run-1"),
+            AlertMatch(playbook_id="c", outcome=Outcome.CORRELATED, run_id="run-1"),
+        ),
+        (AlertMatch(playbook_id="a", outcome=Outcome.CORRELATED, run_id="run-11"),),
+    ]
+    for name, matches in zip(names, rows, strict=True):
+        keys, fact = admission(f"k/0/{name}", name)
+        record, alert = fact.writes
+        assert isinstance(alert, InsertAlert)
+        changed = replace(fact, writes=(record, replace(alert, matches=matches)))
+        await store.admit(keys, lambda _, fact=changed: fact)
+    now, hour = SystemClock().now(), timedelta(hours=1)
+    assert await store.joined("run-1", since=now - hour, until=now + hour) == [names[1]]
+    assert await store.joined("run-1", since=now - 2 * hour, until=now - hour) == []
+    assert await store.joined("run-2", since=now - hour, until=now + hour) == []
 
 
 # Counting

@@ -88,6 +88,11 @@ JOIN alerts AS other ON hashtextextended(other.uid, 0) = hashtextextended(mine.u
     AND other.uid = mine.uid AND other.source = mine.source AND other.id < mine.id
 WHERE mine.id = $1 ORDER BY repeats DESC, other.id DESC LIMIT $2
 
+-- name: joined
+SELECT id FROM alerts WHERE id BETWEEN $2 AND $3 AND position($1 IN matches) > 0 AND EXISTS (
+    SELECT FROM json_array_elements(matches::json) AS match WHERE match ->> 1 = 'correlated' AND match ->> 2 = $1)
+ORDER BY id LIMIT $4
+
 -- name: alert_row
 SELECT * FROM alerts WHERE id = $1
 

@@ -13,6 +13,7 @@ from soar.errors import StoreError
 from soar.model.action import Attempt
 from soar.model.alert import Alert, DeadLetter, Outcome
 from soar.model.approval import Approval, ApprovalState
+from soar.model.clock import earliest
 from soar.model.entry import Entry
 from soar.model.run import Run, RunState, StepRecord
 from soar.model.suppression import Suppression
@@ -166,6 +167,11 @@ class PostgresStore:
     async def namesakes(self, alert_id: str, limit: int = 20) -> list[Namesake]:
         """Alerts of the same source and uid that came before."""
         return [namesake_of(row) for row in await self._fetch(self._reads["namesakes"], alert_id, limit)]
+
+    async def joined(self, run_id: str, *, since: datetime, until: datetime, limit: int = 100) -> list[str]:
+        """Alerts that joined a run."""
+        span = (earliest("alert", at) for at in (since, until))
+        return [row["id"] for row in await self._fetch(self._reads["joined"], run_id, *span, limit)]
 
     async def alert_row(self, alert_id: str) -> port.AlertRow | None:
         """One alert with its outcome."""

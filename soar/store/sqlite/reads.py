@@ -12,6 +12,7 @@ from soar.model.action import Attempt
 from soar.model.alert import DeadLetter
 from soar.model.approval import Approval
 from soar.model.base import to_rfc3339
+from soar.model.clock import earliest
 from soar.model.run import Run, StepRecord
 from soar.model.suppression import Suppression
 from soar.store import port
@@ -171,6 +172,17 @@ def namesakes(db: sqlite3.Connection, alert_id: str, limit: int) -> list[Namesak
         (alert_id, limit),
     )
     return [namesake_of(row) for row in rows]
+
+
+def joined(db: sqlite3.Connection, run_id: str, span: tuple[datetime, datetime], limit: int) -> list[str]:
+    """Alerts of this span that joined a run."""
+    rows = db.execute(
+        "SELECT alerts.id FROM alerts, json_each(matches) AS match WHERE alerts.id BETWEEN ? AND ? "
+        "AND instr(matches, ?) AND match.value ->> 1 = 'correlated' AND match.value ->> 2 = ? "
+        "GROUP BY alerts.id ORDER BY alerts.id LIMIT ?",
+        (*(earliest("alert", at) for at in span), run_id, run_id, limit),
+    )
+    return [row[0] for row in rows]
 
 
 def alert_row(db: sqlite3.Connection, alert_id: str) -> port.AlertRow | None:

@@ -224,6 +224,10 @@ class SqliteStore:
         """Alerts of the same source and uid that came before."""
         return await self._read(reads.namesakes, alert_id, limit)
 
+    async def joined(self, run_id: str, *, since: datetime, until: datetime, limit: int = 100) -> list[str]:
+        """Alerts that joined a run."""
+        return await self._read(reads.joined, run_id, (since, until), limit)
+
     async def alert_row(self, alert_id: str) -> port.AlertRow | None:
         """One alert with its outcome."""
         return await self._read(reads.alert_row, alert_id)
