@@ -2,10 +2,9 @@
 
 from __future__ import annotations
 
-import json
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
-from datetime import datetime, timedelta
+from datetime import timedelta
 from pathlib import Path
 from typing import Annotated, Any
 
@@ -13,8 +12,8 @@ import typer
 
 from soar.cli.base import ConfigOption, JsonOption, LimitOption, out, print_json, run, service, text
 from soar.cli.find import find_alert
+from soar.cli.outcomes import Made, refused, sentence
 from soar.cli.show import fact, heading
-from soar.cli.suppress import told
 from soar.cli.waits import waits_of
 from soar.engine.wording import brief
 from soar.errors import NotFoundError
@@ -25,21 +24,14 @@ from soar.library.index import Check
 from soar.library.index import explain as checks_of
 from soar.model.alert import Outcome
 from soar.model.duration import format_duration
-from soar.model.entry import EntryType
 from soar.model.playbook import Playbook
 from soar.model.run import Run, RunState
 from soar.service import Service
-from soar.store.port import AlertMatch, AlertRow
+from soar.store.matches import AlertMatch, Namesake
+from soar.store.port import AlertRow
 
 _VALUE = 200
-_ADMISSIONS_READ = 20_000
-
-_OUTCOMES = {
-    Outcome.MATCHED: "answered",
-    Outcome.SUPPRESSED: "suppressed: an alert of the same key came before, or too few have come yet",
-    Outcome.CORRELATED: "correlated: it joined the run of an earlier alert of the same key",
-    Outcome.EXPIRED: "expired: the alert was too old when it came",
-}
+_NAMED = 3  # conflicting alerts that are named
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -48,18 +40,19 @@ class Verdict:
 
     playbook: str
     outcome: Outcome | None
+    because: str  # what it made of it, in a sentence
     run: str | None
     state: RunState | None
     checks: tuple[Check, ...]
     gathering: tuple[str, ...]
-    held_back: str | None = None  # by which suppression, whose, until when
     note: str | None = None
     waits_for: tuple[str, ...] = ()
 
     @property
-    def refusals(self) -> int:
-        """How many conditions said no."""
-        return sum(not check.held for check in self.checks)
+    def distance(self) -> tuple[bool, int, int]:
+        """Answers come first, then what fewest conditions refused, of those what most others let through."""
+        refusals = sum(not check.held for check in self.checks)
+        return self.outcome is None, refusals, refusals - len(self.checks)
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -70,6 +63,7 @@ class Explanation:
     title: str
     outcome: Outcome
     repeat_of: str | None
+    conflicts_with: tuple[str, ...]  # alerts of the same id and other content that came before
     verdicts: tuple[Verdict, ...]
 
 
@@ -95,6 +89,9 @@ def explain(
     if explanation.outcome is Outcome.DUPLICATE:
         which = explanation.repeat_of or "an earlier alert"
         fact("repeats", f"{which}: same id and content within 24 hours, so no playbook was asked")
+    elif explanation.conflicts_with:
+        known = ", ".join(explanation.conflicts_with[:_NAMED])
+        fact("conflicts", f"with {known}: same id, other content; both are answered, as either may be the forgery")
     for verdict in explanation.verdicts[:limit]:
         _print(verdict)
     left = len(explanation.verdicts) - limit
@@ -112,60 +109,61 @@ async def _explain(config: Path | None, name: str, only: str | None) -> Explanat
         playbooks = opened.library.playbooks
         if only is not None and only not in playbooks:
             raise NotFoundError(f"no playbook {only!r} is loaded; `soar playbook lint` names those left out")
-        matches = {match.playbook_id: match for match in row.matches}
+        answered = {match.playbook_id: match for match in row.matches if match.path is None}
         asked = [each for each in playbooks.values() if each.on is not None and only in {None, each.id}]
-        verdicts = [await _verdict(opened, each, row, document) for each in asked]
-        gone = [match for id_, match in matches.items() if id_ not in playbooks and only is None]
-        verdicts += [await _gone(opened, match) for match in gone]
-        repeat = await _repeat_of(opened, row.id) if row.outcome is Outcome.DUPLICATE else None
+        verdicts = [await _verdict(opened, each, row, answered.get(each.id), document) for each in asked]
+        more = [each for each in row.matches if each.path or each.playbook_id not in {one.id for one in asked}]
+        verdicts += [await _told(opened, each) for each in more if only in {None, each.playbook_id}]
+        names = [each for each in await opened.store.namesakes(row.id) if each.outcome is not Outcome.DUPLICATE]
     return Explanation(
         alert=row.id,
         title=row.title,
         outcome=row.outcome,
-        repeat_of=repeat,
-        verdicts=tuple(sorted(verdicts, key=lambda verdict: (verdict.outcome is None, verdict.refusals))),
+        repeat_of=_repeated(row, names),
+        conflicts_with=tuple(each.id for each in names if not each.repeats),
+        verdicts=tuple(sorted(verdicts, key=lambda verdict: verdict.distance)),
     )
 
 
-async def _verdict(opened: Service, playbook: Playbook, row: AlertRow, document: Mapping[str, Any]) -> Verdict:
-    match = next((each for each in row.matches if each.playbook_id == playbook.id), None)
+async def _verdict(
+    opened: Service, playbook: Playbook, row: AlertRow, match: AlertMatch | None, document: Mapping[str, Any]
+) -> Verdict:
     found = await opened.store.run(match.run_id) if match and match.run_id else None
     where = playbook.on.where if playbook.on else None
     checks = [_read(check, document) if check.condition == where else check for check in checks_of(playbook, document)]
-    checks += _age(playbook, row.time, row.received_at)
+    checks += _age(playbook, row, match)
+    made = Made(match=match, playbook=playbook, run=found) if match else None
     return Verdict(
         playbook=playbook.id,
         outcome=match.outcome if match else None,
+        because=await sentence(opened.store, made) if made else refused(checks, row.outcome),
         run=match.run_id if match else None,
         state=found.state if found else None,
         checks=tuple(checks),
         gathering=tuple(gathering(playbook)),
-        held_back=await _held_back(opened, match),
         note=_changed(match, checks, row.outcome),
         waits_for=await _waits(opened, found),
     )
 
 
-async def _gone(opened: Service, match: AlertMatch) -> Verdict:
+async def _told(opened: Service, match: AlertMatch) -> Verdict:
+    """Of what cannot be asked again: a run that waited, a playbook that is gone."""
     found = await opened.store.run(match.run_id) if match.run_id else None
     return Verdict(
         playbook=match.playbook_id,
         outcome=match.outcome,
+        because=await sentence(opened.store, Made(match=match, playbook=None, run=found)),
         run=match.run_id,
         state=found.state if found else None,
         checks=(),
         gathering=(),
-        held_back=await _held_back(opened, match),
-        note="it is no longer loaded",
+        note=None if match.path or match.playbook_id in opened.library.playbooks else "it is no longer loaded",
     )
 
 
-async def _held_back(opened: Service, match: AlertMatch | None) -> str | None:
-    """The suppression that held the alert back from a playbook, in words."""
-    if match is None or match.suppression is None:
-        return None
-    found = next((each for each in await opened.store.suppressions() if each.id == match.suppression), None)
-    return f"{match.suppression}, which is over; its entry in the journal says why" if found is None else told(found)
+def _repeated(row: AlertRow, names: Sequence[Namesake]) -> str | None:
+    """The alert that a duplicate repeats."""
+    return next((each.id for each in names if each.repeats), None) if row.outcome is Outcome.DUPLICATE else None
 
 
 async def _waits(opened: Service, found: Run | None) -> tuple[str, ...]:
@@ -184,12 +182,14 @@ def _one(values: list[Any]) -> Any:
     return values[0] if len(values) == 1 else values or None
 
 
-def _age(playbook: Playbook, time: datetime, received: datetime) -> list[Check]:
+def _age(playbook: Playbook, row: AlertRow, match: AlertMatch | None) -> list[Check]:
     limit = playbook.on.max_age if playbook.on else None
     if limit is None:
         return []
-    age = received - time
-    return [Check(f"not older than {format_duration(limit)}", held=age <= limit, actual=f"it was {_old(age)} old")]
+    age = row.received_at - row.time
+    # It may have waited since for a store that was away; what was found then counts.
+    held = age <= limit if match is None else match.outcome is not Outcome.EXPIRED
+    return [Check(f"not older than {format_duration(limit)}", held=held, actual=f"it was {_old(age)} old when it came")]
 
 
 def _old(age: timedelta) -> str:
@@ -206,23 +206,10 @@ def _changed(match: AlertMatch | None, checks: Sequence[Check], outcome: Outcome
     return None
 
 
-async def _repeat_of(opened: Service, alert_id: str) -> str | None:
-    """The alert that a duplicate repeats, as the entry of its admission says, if that is among the newest."""
-    wanted = alert_id.encode()
-    async for row in opened.store.entries(newest=_ADMISSIONS_READ):
-        if row.type == EntryType.ALERT_ADMITTED and wanted in row.leaf:
-            leaf = json.loads(row.leaf)
-            if leaf["subject"] == alert_id:
-                return str(leaf["data"]["repeat_of"])
-    return None
-
-
 def _print(verdict: Verdict) -> None:
-    outcome = _OUTCOMES.get(verdict.outcome, str(verdict.outcome)) if verdict.outcome else "no answer"
-    outcome = f"suppressed by {verdict.held_back}" if verdict.held_back else outcome
     where = f", run {verdict.run} {verdict.state or ''}" if verdict.run else ""
     colour = "green" if verdict.outcome is Outcome.MATCHED else "yellow" if verdict.outcome else "default"
-    words = text(f"{outcome}{where}")
+    words = text(f"{verdict.because}{where}")
     out.print(f"\n[bold]{text(verdict.playbook)}[/bold]  [{colour}]{words}[/{colour}]", emoji=False)
     for wait in verdict.waits_for:
         out.print(f"  [yellow]waits for[/yellow] {text(wait)}", emoji=False)

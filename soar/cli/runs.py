@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 from dataclasses import dataclass
+from datetime import timedelta
 from pathlib import Path
 from typing import Annotated
 
@@ -21,11 +22,12 @@ from soar.cli.base import (
 )
 from soar.cli.find import find_alert, find_run
 from soar.cli.show import fact, heading, short_id, title, when
-from soar.cli.stored import stored
+from soar.cli.stored import Stored, stored
 from soar.cli.waits import waits_of
 from soar.engine.redaction import shown
 from soar.engine.timeline import Line, Tone, timeline
 from soar.engine.wording import brief, clip, moment
+from soar.library.parse import parse
 from soar.model.action import Attempt
 from soar.model.run import Run, RunKind, RunState, StepRecord
 
@@ -38,6 +40,9 @@ RunArgument = Annotated[
 _COLOURS = {Tone.PLAIN: "default", Tone.GOOD: "green", Tone.BAD: "red", Tone.WAIT: "yellow"}
 _LINE = 400
 _RESULT = 100
+_NAMED = 5
+_JOINED = 1000
+_SLACK = timedelta(hours=1)  # an alert is named when it is read, and may then have waited for the store
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -50,6 +55,7 @@ class Story:
     steps: list[StepRecord]
     attempts: list[Attempt]
     children: list[Run]  # sub-runs and undo runs
+    joined: list[str]  # later alerts that were taken together with the first, or that it waited for
 
 
 @app.command(name="list")
@@ -121,7 +127,17 @@ async def _story(config: Path | None, name: str) -> Story:
             steps=steps,
             attempts=[shown(each) for each in await store.attempts(found.id)],
             children=[child for step in steps for child in await store.runs(parent=(found.id, step.path))],
+            joined=await _joined(opened, found),
         )
+
+
+async def _joined(opened: Stored, found: Run) -> list[str]:
+    """Looked for from the run's beginning for as long as its window was open, or it was itself."""
+    pinned = await opened.store.playbook_text(found.playbook_digest)
+    playbook = parse(pinned[1], pinned[0]).playbook if pinned else None
+    window = playbook.dedupe.within if playbook and playbook.dedupe else timedelta()
+    until = max(found.finished_at or opened.scribe.clock.now(), found.created_at + window)
+    return await opened.store.joined(found.id, since=found.created_at - _SLACK, until=until + _SLACK, limit=_JOINED)
 
 
 def _print_head(story: Story) -> None:
@@ -129,7 +145,7 @@ def _print_head(story: Story) -> None:
     heading(f"{found.id}: {_standing(found)}")
     fact("playbook", f"{found.playbook_id} (digest {found.playbook_digest[:12]})")
     if found.alert_id:
-        fact("alert", found.alert_id)
+        fact("alert", f"{found.alert_id}{_later(story.joined)}")
     if found.parent_run_id:
         fact(f"{found.kind} of", f"run {found.parent_run_id}, step {found.parent_path}")
     ended = f", ended {moment(found.finished_at)}" if found.finished_at else ""
@@ -149,6 +165,13 @@ def _print_head(story: Story) -> None:
         fact("waits for", f"a worker: it goes on as soon as the service runs{turn}")
     for child in story.children:
         fact(f"{child.kind} run", f"{child.id}: {_standing(child)}, of step {child.parent_path}{_begins(child)}")
+
+
+def _later(joined: Sequence[str]) -> str:
+    if not joined:
+        return ""
+    named = ", ".join(map(short_id, joined[:_NAMED])) + ", ..." * (len(joined) > _NAMED)
+    return f", joined by {len(joined)}{' or more' * (len(joined) == _JOINED)} later: {named}"
 
 
 def _standing(found: Run) -> str:

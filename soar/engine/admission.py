@@ -22,6 +22,7 @@ from soar.model.playbook import Dedupe, DedupeMode, Playbook
 from soar.model.run import Run, RunKind, RunState, StepState
 from soar.model.suppression import Suppression
 from soar.store import port
+from soar.store.matches import AlertMatch
 
 _STRENGTH = (Outcome.MATCHED, Outcome.CORRELATED, Outcome.SUPPRESSED, Outcome.EXPIRED)
 """An alert that several playbooks answer has the strongest of their outcomes."""
@@ -132,14 +133,14 @@ class Admission:
         # The same name with other content is a conflict, not a repeat: an attacker who knew an id could
         # otherwise send it first and hide the real alert. Either content counts once.
         repeat = batch.known.repeats.get(content) or batch.contents.get(content)
-        matches: list[port.AlertMatch] = []
+        matches: list[AlertMatch] = []
         if repeat is None:
             batch.uids.setdefault(uid, alert["id"])
             batch.contents[content] = alert["id"]
             suppressed = holding_back(batch.known.suppressions, candidate.alert.body, self._now)
             matches = [self._match(batch, candidate, playbook, suppressed) for playbook in candidate.playbooks]
             if all(each.playbooks for each in suppressed):  # what is held back from all ends no run's wait either
-                self._end_waits(batch, candidate)
+                matches += self._end_waits(batch, candidate)
         outcome = Outcome.DUPLICATE if repeat else _strongest(matches)
         relation = {"repeat_of": repeat} if repeat else {"conflicts_with": namesake} if namesake else {}
         held = next((match.suppression for match in matches if match.suppression), None)
@@ -172,14 +173,14 @@ class Admission:
 
     def _match(
         self, batch: _Batch, candidate: Candidate, playbook: Playbook, suppressed: Sequence[Suppression]
-    ) -> port.AlertMatch:
+    ) -> AlertMatch:
         outcome, window = Outcome.MATCHED, None
         max_age = playbook.on.max_age if playbook.on else None
         if max_age is not None and candidate.alert.time + max_age < self._now:
-            return port.AlertMatch(playbook_id=playbook.id, outcome=Outcome.EXPIRED)
+            return AlertMatch(playbook_id=playbook.id, outcome=Outcome.EXPIRED)
         held = next((each.id for each in suppressed if each.covers(playbook.id)), None)
         if held is not None:  # before its dedupe window, which it neither opens nor fills
-            return port.AlertMatch(playbook_id=playbook.id, outcome=Outcome.SUPPRESSED, suppression=held)
+            return AlertMatch(playbook_id=playbook.id, outcome=Outcome.SUPPRESSED, suppression=held)
         if playbook.dedupe is not None:
             outcome, window = self._in_window(batch, playbook, playbook.dedupe, candidate.alert.body)
         run_id = window.run_id if window else None
@@ -194,7 +195,8 @@ class Admission:
             batch.writes.append(port.SignalRun(run_id=run_id))
         if window is not None:
             batch.windows[window.key] = window
-        return port.AlertMatch(playbook_id=playbook.id, outcome=outcome, run_id=run_id)
+        number = window.count if window else None
+        return AlertMatch(playbook_id=playbook.id, outcome=outcome, run_id=run_id, number=number)
 
     def _in_window(
         self, batch: _Batch, playbook: Playbook, dedupe: Dedupe, document: Mapping[str, Any]
@@ -226,9 +228,10 @@ class Admission:
             created_at=self._now,
         )
 
-    def _end_waits(self, batch: _Batch, candidate: Candidate) -> None:
-        """Runs that wait for such an alert go on with it."""
-        for wait in batch.awaited.ended_by(candidate.alert.body):
+    def _end_waits(self, batch: _Batch, candidate: Candidate) -> list[AlertMatch]:
+        """Runs that wait for such an alert go on with it: it has joined them."""
+        waits = batch.awaited.ended_by(candidate.alert.body)
+        for wait in waits:
             record = wait.model_copy(
                 update={
                     "state": StepState.SUCCEEDED,
@@ -245,9 +248,18 @@ class Admission:
                     data={"state": record.state.value, "alert": candidate.alert.body["id"]},
                 )
             )
+        return [
+            AlertMatch(
+                playbook_id=wait.data.get("playbook", ""),
+                outcome=Outcome.CORRELATED,
+                run_id=wait.run_id,
+                path=wait.path,
+            )
+            for wait in waits
+        ]
 
 
-def _told(alert: Mapping[str, Any], coordinates: str, matches: Sequence[port.AlertMatch]) -> Payload:
+def _told(alert: Mapping[str, Any], coordinates: str, matches: Sequence[AlertMatch]) -> Payload:
     """What the journal keeps of an alert. No NaN comes from a record, so the fast writer says it all, where it can."""
     payload = {"alert": alert, "coordinates": coordinates, "matches": [match.as_row() for match in matches]}
     try:
@@ -299,6 +311,6 @@ def _with(window: port.Window, *, count: int | None = None, run_id: str | None =
     )
 
 
-def _strongest(matches: Sequence[port.AlertMatch]) -> Outcome:
+def _strongest(matches: Sequence[AlertMatch]) -> Outcome:
     outcomes = {match.outcome for match in matches}
     return next((outcome for outcome in _STRENGTH if outcome in outcomes), Outcome.NO_MATCH)

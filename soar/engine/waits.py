@@ -57,7 +57,8 @@ class Waits:
             moment = scope.until or now + ALERT_WITHIN
             awaits = key_of(trigger, step.for_alert)
             wanted = trigger.model_dump(mode="json", exclude_none=True)
-            record = waiting(new, phase="alert", until=until(moment), awaits=awaits, trigger=wanted)
+            of = context.run.playbook_id
+            record = waiting(new, phase="alert", until=until(moment), awaits=awaits, trigger=wanted, playbook=of)
         else:
             due = now + step.for_ if step.for_ is not None else _instant(step.until or "", scope)
             if due is None:

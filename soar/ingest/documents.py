@@ -1,13 +1,15 @@
 """What is in a record: a JSON document, JSON lines, CloudEvents, or JSON framed for a schema registry.
 
 External formats: CloudEvents 1.0, structured mode and batches (cloudevents.io; in binary mode the value is the data
-already); ndjson.org; Confluent's wire format, a zero byte and a schema id of four bytes before the value.
+already); ndjson.org; and what serializers of schema registries put before the value: Confluent a zero byte and a schema
+id of four bytes, Apicurio (before version 3) one of eight, AWS Glue the byte 3, one for the compression, and a UUID.
 """
 
 from __future__ import annotations
 
 import base64
 import binascii
+import uuid
 from collections.abc import Iterator
 from dataclasses import dataclass
 from typing import Any
@@ -15,7 +17,10 @@ from typing import Any
 from soar.errors import RecordError
 from soar.ingest.payload import MAX_ELEMENTS, objects, parse, too_many
 
-_FRAME = 5
+_FRAMES = (("Confluent", 1, 5), ("Apicurio", 1, 9), ("AWS Glue", 2, 18))
+"""Whose frame, where the schema's id begins in it, and where the value."""
+_GLUE = (b"\3\0", b"\3\5")  # as it is, and compressed by zlib
+_UUID = 16
 _ENVELOPE = ("id", "source", "type")
 
 
@@ -29,7 +34,9 @@ class Broken:
 
 def documents(value: bytes) -> list[Any]:
     """The payloads of a record's value, a Broken among them for each bad line; raises RecordError for all of it."""
-    if value[:1] == b"\0" and len(value) > _FRAME:
+    if not value.strip():
+        raise RecordError("is empty (Kafka calls it a tombstone); there is no alert in it", "empty")
+    if value[:1] == b"\0" or value[:2] in _GLUE:
         value = _unframed(value)
     try:
         found = objects(parse(value))
@@ -46,14 +53,18 @@ def documents(value: bytes) -> list[Any]:
 
 
 def _unframed(value: bytes) -> bytes:
-    """The JSON behind a registry's frame."""
-    inner = value[_FRAME:]
-    if inner.lstrip()[:1] in {b"{", b"["}:
-        return inner
-    schema = int.from_bytes(value[1:_FRAME], "big")
+    """The JSON behind a registry's frame; raises RecordError for anything else behind it."""
+    registries = _FRAMES[2:] if value[:2] in _GLUE else _FRAMES[:2]
+    for _, _, size in registries:
+        inner = value[size:]
+        if inner.lstrip()[:1] in {b"{", b"["}:
+            return inner
+    name, begins, size = registries[0]
+    schema = value[begins:size]
+    named = uuid.UUID(bytes=schema) if len(schema) == _UUID else int.from_bytes(schema, "big")
     raise RecordError(
-        f"is framed for a schema registry (schema id {schema}) and is no JSON behind that, so Avro or Protobuf, which "
-        "are not read; have its producer, or a connector between, send JSON or JSON Schema",
+        f"is framed for a schema registry (schema id {named}, as {name} writes it) and is no JSON behind that, so Avro "
+        "or Protobuf, which are not read; have its producer, or a connector between, send JSON or JSON Schema",
         "schema_registry",
     )
 

@@ -1,26 +1,23 @@
 """Which playbooks answer an alert, at a cost that does not grow with those that do not.
 
-Every playbook is one bit. For a field and a value there is an integer with the bits of all playbooks that hold
-there: those that want this value, and those that want nothing of this field. An alert's candidates are the
-AND over the fields, so ten thousand playbooks are a few ANDs of 1,250 bytes. Thresholds are sorted, and each position
-carries the bits of all thresholds up to it, so that one bisection answers them all. Only candidates run what is left:
-cidr, none_of, exists, and the compiled `where`.
+Every playbook is one bit. For each operator on each field a finder gives the bits of all whose operand an alert meets;
+with those that want nothing there they are the ones that hold. An alert's candidates are the AND over operators and
+fields, so ten thousand playbooks are a few ANDs of 1,250 bytes. Only candidates run what is left, the compiled `where`.
 """
 
 from __future__ import annotations
 
-from bisect import bisect_left, bisect_right
-from collections.abc import Hashable, Iterable, Iterator, Mapping, Sequence
+from collections.abc import Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass
-from functools import partial, reduce
-from itertools import accumulate
-from operator import and_, or_
-from typing import Any
+from functools import reduce
+from operator import and_
+from typing import Any, NamedTuple
 
 from soar.errors import ExpressionError
 from soar.expr.compile import Expression, compile_expression, truthy
 from soar.library.fields import Parts, split_path, values_at
-from soar.library.predicates import INDEXED, Predicate, predicates, rank, same
+from soar.library.finders import Finder, finder
+from soar.library.predicates import NEGATIVES, Predicate, predicates, rank, same
 from soar.model.playbook import Mode, Playbook, Trigger
 
 
@@ -40,7 +37,7 @@ class TriggerIndex:
         able = [playbook for playbook in playbooks if playbook.on is not None and playbook.mode is not Mode.OFF]
         self._playbooks = able
         self._all = (1 << len(able)) - 1
-        self._rest = [_Rest.of(playbook) for playbook in able]
+        self._wheres = [_compiled(playbook) for playbook in able]
         self._fields = _build(able)
 
     def __len__(self) -> int:
@@ -56,7 +53,7 @@ class TriggerIndex:
             candidates &= field.holding(document)
             if not candidates:
                 return []
-        return [self._playbooks[bit] for bit in _bits(candidates) if self._rest[bit].holds(document)]
+        return [self._playbooks[bit] for bit in _bits(candidates) if _holds(self._wheres[bit], document)]
 
 
 def explain(playbook: Playbook, document: Mapping[str, Any]) -> list[Check]:
@@ -89,92 +86,28 @@ def _check_where(where: str, document: Mapping[str, Any]) -> Check:
     return Check(where, truthy(value), value)
 
 
-@dataclass(frozen=True, slots=True)
-class _Rest:
-    """What the index does not answer of one trigger."""
-
-    predicates: tuple[Predicate, ...]
-    where: Expression | None
-
-    @classmethod
-    def of(cls, playbook: Playbook) -> _Rest:
-        where = playbook.on.where if playbook.on else None
-        left = tuple(one for one in _predicates(playbook) if one.operator not in INDEXED)
-        return cls(left, None if where is None else compile_expression(where))
-
-    def holds(self, document: Mapping[str, Any]) -> bool:
-        if not all(predicate.check(document) for predicate in self.predicates):
-            return False
-        if self.where is None:
-            return True
-        try:
-            return truthy(self.where.evaluate(document))
-        except ExpressionError:
-            return False
+def _compiled(playbook: Playbook) -> Expression | None:
+    where = playbook.on.where if playbook.on else None
+    return None if where is None else compile_expression(where)
 
 
-class _Words:
-    """For one operator on one field: by value, the bits of the playbooks that hold there, the indifferent included.
-
-    A prefix is an equal value too, once the alert's is cut to the same length.
-    """
-
-    def __init__(self, operator: str, bits_at: Mapping[Hashable, int], everyone: int) -> None:
-        self.indifferent = everyone & ~reduce(or_, bits_at.values())
-        self.by_value = {value: bits | self.indifferent for value, bits in bits_at.items()}
-        lengths = sorted({len(value) for value in bits_at if isinstance(value, str)})
-        self.keys = {"prefix": partial(_heads, lengths), "suffix": partial(_tails, lengths)}.get(operator, _whole)
-
-    def holding(self, values: Sequence[Any]) -> int:
-        held = self.indifferent
-        for value in values:
-            for key in self.keys(value):
-                held |= self.by_value.get(key, 0)
-        return held
-
-
-def _whole(value: Any) -> list[Hashable]:
-    return [] if isinstance(value, dict) else [same(value)]
-
-
-def _heads(lengths: Sequence[int], value: Any) -> list[Hashable]:
-    return [value[:length] for length in lengths if length <= len(value)] if isinstance(value, str) else []
-
-
-def _tails(lengths: Sequence[int], value: Any) -> list[Hashable]:
-    size = len(value) if isinstance(value, str) else -1
-    return [value[size - length :] for length in lengths if length <= size]
+def _holds(where: Expression | None, document: Mapping[str, Any]) -> bool:
+    try:
+        return where is None or truthy(where.evaluate(document))
+    except ExpressionError:
+        return False
 
 
 @dataclass(frozen=True, slots=True)
-class _Ordered:
-    """Thresholds of one operator on one scale, in ascending order, with the bits of all that a value there passes."""
+class _Want:
+    """One operator on one field, for all playbooks that give it; the others are indifferent to what is there."""
 
-    at_least: bool
-    scale: str
-    limits: tuple[float, ...]
-    passing: tuple[int, ...]
-    indifferent: int
-
-    @classmethod
-    def of(cls, operator: str, scale: str, bits_at: Mapping[float, int], everyone: int) -> _Ordered:
-        at_least = operator == "at_least"
-        pairs = sorted(bits_at.items(), reverse=not at_least)
-        passing = list(accumulate((bits for _, bits in pairs), or_, initial=0))
-        limits = [limit for limit, _ in pairs]
-        if not at_least:
-            limits.reverse()
-            passing.reverse()
-        indifferent = everyone & ~(passing[-1] if at_least else passing[0])
-        return cls(at_least, scale, tuple(limits), tuple(passing), indifferent)
+    finder: Finder
+    others: int
+    denies: int  # the bits of those that want no value to be so; all of one operator do, or none
 
     def holding(self, values: Sequence[Any]) -> int:
-        held = self.indifferent
-        for scale, position in filter(None, map(rank, values)):
-            if scale == self.scale:
-                find = bisect_right if self.at_least else bisect_left
-                held |= self.passing[find(self.limits, position)]
-        return held
+        return self.others | (self.finder.hit(values) ^ self.denies)
 
 
 @dataclass(frozen=True, slots=True)
@@ -182,48 +115,65 @@ class _Field:
     """What all playbooks want of one field, an operator each."""
 
     parts: Parts
-    wants: tuple[_Words | _Ordered, ...]
+    wants: tuple[_Want, ...]
 
     def holding(self, document: Mapping[str, Any]) -> int:
         values = values_at(document, self.parts)
         return reduce(and_, (want.holding(values) for want in self.wants))
 
 
+class _Kind(NamedTuple):
+    """What shares a finder: an operator, for thresholds the scale that they are on, and whether it is denied."""
+
+    operator: str
+    scale: str = ""
+    denied: bool = False
+
+
+class _Wanting:
+    """The playbooks that give one operator on one field."""
+
+    def __init__(self) -> None:
+        self.bits = 0
+        self.bits_at: dict[Any, int] = {}
+
+    def add(self, bit: int, operands: Iterable[Any]) -> None:
+        self.bits |= bit
+        for operand in map(same, operands):
+            self.bits_at[operand] = self.bits_at.get(operand, 0) | bit
+
+
 def _build(playbooks: Sequence[Playbook]) -> list[_Field]:
     everyone = (1 << len(playbooks)) - 1
-    # By spelling, so that `a.b` and `a[].b` in one playbook are two conditions; then by operator and scale.
-    wanted: dict[str, dict[tuple[str, str], dict[Any, int]]] = {}
+    # By spelling, so that `a.b` and `a[].b` in one playbook are two conditions.
+    wanted: dict[str, dict[_Kind, _Wanting]] = {}
     for number, playbook in enumerate(playbooks):
-        for predicate in _predicates(playbook):
-            if predicate.operator in INDEXED:
-                operators = wanted.setdefault(predicate.field, {})
-                for scale, key in _keys(predicate):
-                    bits_at = operators.setdefault((predicate.operator, scale), {})
-                    bits_at[key] = bits_at.get(key, 0) | 1 << number
+        assert playbook.on is not None
+        for name, match in playbook.on.match.items():
+            kinds = wanted.setdefault(name, {})
+            for predicate in predicates(name, match):
+                kind, operands = _kind(predicate)
+                kinds.setdefault(kind, _Wanting()).add(1 << number, operands)
     return [
-        _Field(split_path(name) or (name,), tuple(_want(*kind, bits, everyone) for kind, bits in operators.items()))
-        for name, operators in wanted.items()
+        _Field(split_path(name) or (name,), tuple(_want(*item, everyone) for item in kinds.items()))
+        for name, kinds in wanted.items()
     ]
 
 
-def _predicates(playbook: Playbook) -> Iterator[Predicate]:
-    assert playbook.on is not None
-    for name, match in playbook.on.match.items():
-        yield from predicates(name, match)
+def _kind(predicate: Predicate) -> tuple[_Kind, Iterable[Any]]:
+    """Which finder answers a predicate, and the operands of which any will do."""
+    operator, operand = predicate.operator, predicate.operand
+    if operator == "exists":
+        return _Kind("exists", denied=not operand), (True,)
+    if operator in {"at_least", "at_most"}:
+        scale, _ = rank(operand) or ("number", 0.0)
+        return _Kind(operator, scale=scale), (operand,)
+    return _Kind(NEGATIVES.get(operator, operator), denied=operator in NEGATIVES), operand
 
 
-_NEVER = object()  # equals nothing that an alert can hold: a list of no values is held by none
-
-
-def _keys(predicate: Predicate) -> list[tuple[str, Any]]:
-    """Under which scale and key a predicate's bit is kept."""
-    if predicate.operator in {"at_least", "at_most"}:
-        return [rank(predicate.operand) or ("number", 0.0)]
-    return [("", same(value)) for value in predicate.operand] or [("", _NEVER)]
-
-
-def _want(operator: str, scale: str, bits_at: Mapping[Any, int], everyone: int) -> _Words | _Ordered:
-    return _Ordered.of(operator, scale, bits_at, everyone) if scale else _Words(operator, bits_at, everyone)
+def _want(kind: _Kind, wanting: _Wanting, everyone: int) -> _Want:
+    found = finder(kind.operator, kind.scale, wanting.bits_at)
+    return _Want(found, everyone & ~wanting.bits, wanting.bits if kind.denied else 0)
 
 
 def _bits(number: int) -> Iterator[int]:

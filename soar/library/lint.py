@@ -166,11 +166,15 @@ class _Linter:
             self.on_alert(trigger.where, (*path, "where"))
 
     def match(self, field: str, match: Match, path: Path_) -> None:
-        for network in match.cidr or ():
-            try:
-                network_of(network, network)
-            except ExpressionError:
-                self.fail(f"{network!r} is no network; write such as 10.0.0.0/8", (*path, "cidr"))
+        for operator in ("cidr", "not_cidr"):
+            for network in getattr(match, operator) or ():
+                try:
+                    network_of(network, network)
+                except ExpressionError:
+                    self.fail(f"{network!r} is no network; write such as 10.0.0.0/8", (*path, operator))
+        for operator in ("wildcard", "not_wildcard"):
+            if any("${{" in pattern for pattern in getattr(match, operator) or ()):
+                self.fail("a pattern is fixed text, so that no alert brings a * of its own", (*path, operator))
         if field == "severity":
             for word in (*(match.any_of or ()), *(match.none_of or ())):
                 if word not in list(Severity) and "${{" not in str(word):

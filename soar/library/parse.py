@@ -12,6 +12,7 @@ from pydantic import BaseModel, ValidationError
 
 from soar.errors import PlaybookError
 from soar.library.forms import BLOCKS, FORMS, keys_of, model_at, no_form, not_here, step_keys
+from soar.library.predicates import LISTS
 from soar.located import Located, Path_, did_you_mean, load
 from soar.model.alert import Severity
 from soar.model.playbook import STEP_ID, BaseStep, Dedupe, Match, Playbook, Step, StopStep, Trigger
@@ -20,7 +21,6 @@ M = TypeVar("M", bound=BaseModel)
 
 _TOP = tuple("playbook" if key == "id" else key for key in keys_of(Playbook) if key not in {"digest", "file"})
 _BROKEN = StopStep()  # stands in for a step that has errors of its own, so that its parents are checked too
-_LISTS = ("any_of", "none_of", "prefix", "suffix", "cidr")
 
 
 @dataclass(frozen=True)
@@ -195,7 +195,7 @@ class _Parser:
         if not value or any(child is None or child == [] for child in value.values()):
             self.fail(f"{path[-1]!r} has nothing to compare with; give a value, a list or an operator", path)
             return None
-        for operator in _LISTS:
+        for operator in LISTS:
             if operator in value and not isinstance(value[operator], list):
                 value[operator] = [value[operator]]
         for operator in ("at_least", "at_most"):

@@ -13,6 +13,10 @@ from soar.library.fields import Parts, split_path, values_at
 from soar.model.alert import Severity
 from soar.model.playbook import Match
 
+Holds = Callable[[Sequence[Any]], bool]
+Address = ipaddress.IPv4Address | ipaddress.IPv6Address
+Network = ipaddress.IPv4Network | ipaddress.IPv6Network
+
 _RANKS = MappingProxyType({str(word): word.rank for word in Severity})
 
 
@@ -25,7 +29,7 @@ class Predicate:
     text: str
     parts: Parts
     operand: Any
-    holds: Callable[[Sequence[Any]], bool]
+    holds: Holds
 
     def check(self, document: Any) -> bool:
         """Whether it holds for an alert."""
@@ -64,17 +68,42 @@ def rank(value: Any) -> tuple[str, float] | None:
     return None
 
 
-def _any_of(wanted: tuple[Any, ...]) -> Callable[[Sequence[Any]], bool]:
+def network(text: str) -> Network:
+    """A network as a trigger names it; raises ExpressionError."""
+    return network_of(text, text)
+
+
+def addresses(values: Sequence[Any]) -> Iterator[Address]:
+    """The addresses among values: what a product puts where an address should be is not ours to choose."""
+    for value in values:
+        try:
+            yield ipaddress.ip_address(value if isinstance(value, str) else "")
+        except ValueError:
+            continue
+
+
+def fits(pieces: Sequence[str], text: str) -> bool:
+    """Whether a text is a wildcard, given as the pieces between its stars: the first at the left, the last right."""
+    if not pieces[1:]:
+        return text == pieces[0]
+    head, *inner, tail = pieces
+    if len(text) < len(head) + len(tail) or not (text.startswith(head) and text.endswith(tail)):
+        return False
+    at, end = len(head), len(text) - len(tail)
+    for piece in inner:
+        found = text.find(piece, at, end)
+        if found < 0:
+            return False
+        at = found + len(piece)
+    return True
+
+
+def _any_of(wanted: tuple[Any, ...]) -> Holds:
     keys = frozenset(map(same, wanted))
-    return lambda values: any(same(value) in keys for value in _scalars(values))
+    return lambda values: any(same(value) in keys for value in values if not isinstance(value, dict | list))
 
 
-def _none_of(unwanted: tuple[Any, ...]) -> Callable[[Sequence[Any]], bool]:
-    within = _any_of(unwanted)
-    return lambda values: not within(values)
-
-
-def _bound(limit: Any, sign: int) -> Callable[[Sequence[Any]], bool]:
+def _bound(limit: Any, sign: int) -> Holds:
     scale, bound = rank(limit) or ("", 0.0)
 
     def holds(values: Sequence[Any]) -> bool:
@@ -84,46 +113,63 @@ def _bound(limit: Any, sign: int) -> Callable[[Sequence[Any]], bool]:
     return holds
 
 
-def _text(wanted: tuple[str, ...], test: Callable[[str, tuple[str, ...]], bool]) -> Callable[[Sequence[Any]], bool]:
-    return lambda values: any(isinstance(value, str) and test(value, wanted) for value in values)
+def _text(test: Callable[[str, Any], bool]) -> Callable[[Any], Holds]:
+    return lambda wanted: lambda values: any(isinstance(value, str) and test(value, wanted) for value in values)
 
 
-def _cidr(networks: tuple[str, ...]) -> Callable[[Sequence[Any]], bool]:
-    inside = [network_of(network, network) for network in networks]
-
-    def holds(values: Sequence[Any]) -> bool:
-        return any(address in network for address in _addresses(values) for network in inside)
-
-    return holds
+def _wildcard(wanted: tuple[str, ...]) -> Holds:
+    pieces = [each.split("*") for each in wanted]
+    return _text(lambda value, _: any(fits(each, value) for each in pieces))(wanted)
 
 
-def _addresses(values: Sequence[Any]) -> Iterator[ipaddress.IPv4Address | ipaddress.IPv6Address]:
-    for value in values:
-        try:
-            yield ipaddress.ip_address(value if isinstance(value, str) else "")
-        except ValueError:  # what a product puts where an address should be is not ours to choose
-            continue
+def _cidr(networks: tuple[str, ...]) -> Holds:
+    inside = [network(each) for each in networks]
+    return lambda values: any(address in each for address in addresses(values) for each in inside)
 
 
-def _exists(wanted: bool) -> Callable[[Sequence[Any]], bool]:  # noqa: FBT001 - the operand of `exists:` is a boolean
+def _exists(wanted: bool) -> Holds:  # noqa: FBT001 - the operand of `exists:` is a boolean
     return lambda values: bool(values) is wanted
 
 
-def _scalars(values: Sequence[Any]) -> Iterator[Any]:
-    return (value for value in values if not isinstance(value, dict | list))
+def _not(build: Callable[[Any], Holds]) -> Callable[[Any], Holds]:
+    """No value there does it; so it holds too where nothing is there."""
+
+    def built(operand: Any) -> Holds:
+        held = build(operand)
+        return lambda values: not held(values)
+
+    return built
 
 
-_OPERATORS: Mapping[str, tuple[str, Callable[[Any], Callable[[Sequence[Any]], bool]]]] = MappingProxyType(
+_starts, _ends = _text(str.startswith), _text(str.endswith)
+
+_OPERATORS: Mapping[str, tuple[str, Callable[[Any], Holds]]] = MappingProxyType(
     {
         "any_of": ("is any of", _any_of),
         "at_least": ("is at least", lambda limit: _bound(limit, 1)),
         "at_most": ("is at most", lambda limit: _bound(limit, -1)),
-        "none_of": ("is none of", _none_of),
-        "prefix": ("starts with", lambda wanted: _text(wanted, str.startswith)),
-        "suffix": ("ends with", lambda wanted: _text(wanted, str.endswith)),
+        "none_of": ("is none of", _not(_any_of)),
+        "prefix": ("starts with", _starts),
+        "not_prefix": ("starts not with", _not(_starts)),
+        "suffix": ("ends with", _ends),
+        "not_suffix": ("ends not with", _not(_ends)),
+        "wildcard": ("is like", _wildcard),
+        "not_wildcard": ("is not like", _not(_wildcard)),
         "cidr": ("is within", _cidr),
+        "not_cidr": ("is not within", _not(_cidr)),
         "exists": ("exists", _exists),
     }
 )
-INDEXED = frozenset({"any_of", "at_least", "at_most", "prefix", "suffix"})
-"""The operators that the index answers without looking at a playbook."""
+LISTS = tuple(operator for operator in _OPERATORS if operator not in {"at_least", "at_most", "exists"})
+"""The operators that take several values, any of which will do; a bare one is a list of one."""
+
+NEGATIVES: Mapping[str, str] = MappingProxyType(
+    {
+        "none_of": "any_of",
+        "not_prefix": "prefix",
+        "not_suffix": "suffix",
+        "not_wildcard": "wildcard",
+        "not_cidr": "cidr",
+    }
+)
+"""What each operator that asks for an absence denies."""

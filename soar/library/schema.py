@@ -6,6 +6,7 @@ from collections.abc import Iterable
 from typing import Any
 
 from soar.library.forms import FORMS
+from soar.library.predicates import LISTS
 from soar.model.playbook import Playbook
 
 Schema = dict[str, Any]
@@ -13,7 +14,6 @@ Schema = dict[str, Any]
 _DURATION: Schema = {"type": "string", "pattern": r"^(\d+(\.\d+)?(ms|s|m|h|d|w))+$", "examples": ["30s", "15m", "2h"]}
 _STEP: Schema = {"$ref": "#/$defs/Step"}
 _SCALAR: Schema = {"type": ["string", "integer", "boolean"]}
-_LISTS = ("any_of", "none_of", "prefix", "suffix", "cidr")
 
 
 def playbook_schema() -> Schema:
@@ -80,6 +80,6 @@ def _dedupe(dedupe: Schema) -> None:
 
 def _match(match: Schema) -> Schema:
     """A bare value or list is `any_of`, and a bare value is a list of one."""
-    for name in _LISTS:
+    for name in LISTS:
         match["properties"][name] = {"anyOf": [_SCALAR, *match["properties"][name]["anyOf"]]}
     return {"anyOf": [_SCALAR, {"type": "array", "items": _SCALAR}, match]}

@@ -36,8 +36,13 @@ class Match(Frozen):
     at_least: Severity | float | None = None
     at_most: Severity | float | None = None
     prefix: tuple[str, ...] | None = None
+    not_prefix: tuple[str, ...] | None = None
     suffix: tuple[str, ...] | None = None
+    not_suffix: tuple[str, ...] | None = None
+    wildcard: tuple[str, ...] | None = None  # * stands for any text
+    not_wildcard: tuple[str, ...] | None = None
     cidr: tuple[str, ...] | None = None
+    not_cidr: tuple[str, ...] | None = None
     exists: bool | None = None
 
 

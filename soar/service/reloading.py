@@ -8,11 +8,12 @@ from __future__ import annotations
 
 import asyncio
 from pathlib import Path
+from typing import Any
 
 import structlog
 
 from soar.engine.recorder import Recorder
-from soar.engine.scribe import Scribe
+from soar.engine.scribe import Data, Scribe
 from soar.errors import StoreError
 from soar.library.folder import Library, keeping
 from soar.library.index import TriggerIndex
@@ -70,7 +71,7 @@ class Reloader:
             log.info("playbooks.unchanged", playbooks=len(after.playbooks), refused=len(after.errors))
             return
         try:
-            await self._recorder.record(loaded(after, service.scribe, self._worker))
+            await self._recorder.record(loaded(after, service.scribe, self._worker, before=before))
         except StoreError as failure:
             log.warning("playbooks.not_reloaded", error=str(failure))
             return
@@ -79,19 +80,25 @@ class Reloader:
         log.info("playbooks.reloaded", playbooks=len(after.playbooks), refused=len(after.errors), digest=after.digest)
 
 
-def loaded(library: Library, scribe: Scribe, worker: str) -> Fact:
-    """What the journal is told of a set of playbooks before it is in force, and the text of each."""
+def loaded(library: Library, scribe: Scribe, worker: str, *, before: Library | None = None) -> Fact:
+    """What the journal is told of a set of playbooks before it is in force, and the text of each.
+
+    With the set that was in force `before` it says too which playbooks changed, from which digest to which.
+    """
     playbooks = library.playbooks.values()
     pins = tuple(
         InsertPlaybook(digest=p.digest, playbook_id=p.id, file=p.file, text=library.text_of(p.digest))
         for p in playbooks
     )
-    entry = scribe.entry(
-        EntryType.PLAYBOOKS_LOADED,
-        library.digest,
-        payload={"playbooks": {p.id: p.digest for p in playbooks}},
-        data={"playbooks": len(playbooks), "refused": len(library.errors), "worker": worker},
-    )
+    new = {p.id: p.digest for p in playbooks}
+    payload: dict[str, Any] = {"playbooks": new}
+    data: Data = {"playbooks": len(playbooks), "refused": len(library.errors), "worker": worker}
+    if before is not None:
+        old = {p.id: p.digest for p in before.playbooks.values()}
+        changed = sorted(name for name in old.keys() | new.keys() if old.get(name) != new.get(name))
+        payload["changed"] = {name: {"old": old.get(name), "new": new.get(name)} for name in changed}
+        data |= {"replaces": before.digest, "changed": len(changed)}
+    entry = scribe.entry(EntryType.PLAYBOOKS_LOADED, library.digest, payload=payload, data=data)
     return Fact(writes=pins, entries=(entry,))
 
 

@@ -52,10 +52,11 @@ class Events:
     name = EVENTS
     idempotent = True
 
-    def __init__(self, store: Store, *, topic: str, source: str) -> None:
+    def __init__(self, store: Store, *, topic: str, source: str, page: int = _ENTRIES_AT_ONCE) -> None:
         self._store = store
         self._topic = topic
         self._source = source
+        self._page = page  # entries between two times that the position is kept
 
     async def send(self, producer: AIOKafkaProducer, position: int) -> int:
         """A page of entries. If we crash before the position is kept, they are sent again."""
@@ -72,7 +73,7 @@ class Events:
                     sent = await producer.send(self._topic, event.value, key=event.key, headers=headers)
                     arriving.append(sent)
                 reached = entry.index + 1
-                if reached - position >= _ENTRIES_AT_ONCE:
+                if reached - position >= self._page:
                     break
         await asyncio.gather(*arriving)
         return reached

@@ -22,30 +22,10 @@ from soar.model.suppression import Suppression
 from soar.store.aging import Ages
 from soar.store.ceilings import Ceiling, CountsActions
 from soar.store.erasure import Erases
+from soar.store.matches import AlertMatch, KnowsKin
 from soar.store.outbox import Sends
 from soar.store.queueing import CallTurn, HoldInstance, JoinQueue, KeepsTurns, SweepTurns, Turn
 from soar.store.seen import Counts, EntryRow
-
-
-@dataclass(frozen=True, slots=True, kw_only=True)
-class AlertMatch:
-    """What one playbook made of one alert."""
-
-    playbook_id: str
-    outcome: Outcome
-    run_id: str | None = None
-    suppression: str | None = None  # id of the one that held the alert back from this playbook
-
-    def as_row(self) -> list[str | None]:
-        """As stores and the journal write it."""
-        row = [self.playbook_id, self.outcome.value, self.run_id]
-        return row if self.suppression is None else [*row, self.suppression]
-
-    @classmethod
-    def of_row(cls, row: Sequence[str]) -> AlertMatch:
-        """The inverse of `as_row`."""
-        playbook, outcome, run_id, *held = row
-        return cls(playbook_id=playbook, outcome=Outcome(outcome), run_id=run_id, suppression=held[0] if held else None)
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -318,7 +298,7 @@ class AlertRow:
     coordinates: str
 
 
-class Store(KeepsTurns, CountsActions, Ages, Erases, Sends, Protocol):
+class Store(KeepsTurns, CountsActions, Ages, Erases, Sends, KnowsKin, Protocol):
     """A durable home for runs and the journal."""
 
     async def open(self) -> None:

@@ -7,8 +7,10 @@ import pytest
 
 from soar.errors import InputError, NotAllowedError
 from soar.lab import Fault, Mode
+from soar.model.alert import Outcome
 from soar.model.base import to_rfc3339
 from soar.model.run import Run, RunKind, RunState, StepState
+from soar.store.matches import AlertMatch
 from soar.store.port import Fact, InsertRun
 
 from .house import House
@@ -169,9 +171,13 @@ async def test_wait_for_an_alert_ends_with_that_alert_and_no_other(house: House)
     await house.admit(hostname="ws-2", title="another host", rule="other")
     await house.rest()
     assert said(house) == []
-    await house.admit(hostname="ws-1", title="the same host", rule="other")
+    joined = await house.admit(hostname="ws-1", title="the same host", rule="other")
     await house.rest()
     assert said(house) == ["the same host"]
+    row = await house.store.alert_row(joined.alert_id or "")
+    assert row is not None
+    match = AlertMatch(playbook_id="it", outcome=Outcome.CORRELATED, run_id=(await house.the_run()).id, path="again")
+    assert (row.outcome, row.matches) == (Outcome.CORRELATED, (match,))
     assert (await house.the_run()).state is RunState.SUCCEEDED
 
 

@@ -6,9 +6,10 @@ from typing import Any
 
 import pytest
 
+from soar.ingest.normalise import Normaliser
 from soar.model.alert import Alert, DeadLetter
 
-from .normalising import alerts, dead, normalise
+from .normalising import BUILT_IN, CountedIds, StoppedClock, alerts, dead, normalise, record
 
 EVENT = {"specversion": "1.0", "id": "e1", "source": "/siem", "type": "siem.alert"}
 
@@ -55,6 +56,14 @@ def test_a_cloud_event_is_opened(value: Any):
     assert [(each.title, each.raw) for each in alerts(value)] == [("Alert 1", titled(1))]
 
 
+def test_in_binary_mode_the_value_is_the_data():
+    headers = {f"ce_{name}": value for name, value in EVENT.items()} | {"content-type": "application/json"}
+    sent = record(titled(1)).model_copy(update={"headers": headers})
+    [one] = Normaliser(BUILT_IN, CountedIds(), StoppedClock()).normalise(sent)
+    assert isinstance(one, Alert)
+    assert (one.title, one.raw) == ("Alert 1", titled(1))
+
+
 def test_a_batch_of_cloud_events_is_opened_one_by_one():
     assert [each.title for each in alerts([event(data=titled(n)) for n in range(3)])] == [
         "Alert 0",
@@ -80,3 +89,14 @@ def test_json_behind_a_registry_frame_is_read_and_avro_is_named():
     assert letter.code == "schema_registry"
     assert "schema id 7" in letter.reason
     assert "Avro or Protobuf" in letter.reason
+
+
+@pytest.mark.parametrize("frame", [b"\0" + bytes(8), b"\3\0" + bytes(16)], ids=["Apicurio", "Glue"])
+def test_frames_of_other_registries_are_known_too(frame: bytes):
+    assert [each.title for each in alerts(frame + json.dumps(titled(1)).encode())] == ["Alert 1"]
+    assert dead(frame + b"\x10Ransomw").code == "schema_registry"
+
+
+def test_a_registry_that_compresses_names_its_schema():
+    letter = dead(b"\3\5" + bytes(range(16)) + b"x\x9c")
+    assert "00010203-0405-0607-0809-0a0b0c0d0e0f, as AWS Glue writes it" in letter.reason

@@ -88,7 +88,10 @@ def test_any_json_under_any_mapping_has_an_outcome(name: str, value: Any) -> Non
 @pytest.mark.parametrize(
     ("value", "code", "says"),
     [
-        (b"", "not_json", "ends too early"),
+        (b"", "empty", "tombstone"),
+        (b" \n", "empty", "tombstone"),
+        (b"\0", "schema_registry", "schema registry"),
+        (b"\3\0", "schema_registry", "schema registry"),
         (b"hello", "not_json", "is no JSON"),
         (b'{"a": 1', "not_json", "ends too early"),
         (b'{"a": "x', "not_json", "ends too early"),

@@ -5,13 +5,10 @@ from __future__ import annotations
 import asyncio
 import json
 import os
-import secrets
 import sys
-from collections.abc import AsyncIterator
 from contextlib import AsyncExitStack
 from pathlib import Path
 
-import asyncpg
 import pytest
 
 from soar.demo.scenario import home_with_lab
@@ -25,17 +22,6 @@ from soar.store.postgres.migrate import SCHEMA_VERSION
 
 WORKERS = 3
 ALERTS = 60
-
-
-@pytest.fixture
-async def database(postgres: str) -> AsyncIterator[str]:
-    """URL of an empty schema."""
-    name = f"test_{secrets.token_hex(6)}"
-    db = await asyncpg.connect(postgres)
-    await db.execute(f"CREATE SCHEMA {name}")
-    yield f"{postgres}?search_path={name}"
-    await db.execute(f"DROP SCHEMA {name} CASCADE")
-    await db.close()
 
 
 async def test_three_workers_do_everything_once(database: str, tmp_path: Path) -> None:

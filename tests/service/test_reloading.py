@@ -6,6 +6,7 @@ import asyncio
 import json
 from collections import Counter
 from pathlib import Path
+from typing import Any
 
 from soar.demo.scenario import home_with_lab
 from soar.model.alert import Record
@@ -36,11 +37,11 @@ def record(running: Running, number: int) -> Record:
     return Record(source="s", topic="t", offset=number, value=value, received_at=running.service.clock.now())
 
 
-async def loads(running: Running) -> list[dict[str, str]]:
+async def loads(running: Running) -> list[dict[str, Any]]:
     """What the journal tells of each set of playbooks."""
     entries = [entry async for entry in running.service.store.entries()]
     kind = EntryType.PLAYBOOKS_LOADED
-    return [json.loads(entry.payload or b"{}")["playbooks"] for entry in entries if entry.type == kind]
+    return [json.loads(entry.payload or b"{}") for entry in entries if entry.type == kind]
 
 
 async def test_a_stream_of_alerts_meets_each_version_once_each(tmp_path: Path) -> None:
@@ -67,7 +68,8 @@ async def test_a_stream_of_alerts_meets_each_version_once_each(tmp_path: Path) -
     assert Counter(Counter(run.alert_id for run in runs).values()) == {1: 121}
     assert {run.playbook_digest for run in runs} == {first, second}
     assert max(runs, key=lambda run: run.id).playbook_digest == second
-    assert [each["probe"] for each in told] == [first, second]
+    assert [each["playbooks"]["probe"] for each in told] == [first, second]
+    assert told[1]["changed"] == {"probe": {"old": first, "new": second}}
 
 
 async def test_a_broken_file_keeps_its_old_version_and_a_deleted_one_goes(tmp_path: Path) -> None:
@@ -85,6 +87,8 @@ async def test_a_broken_file_keeps_its_old_version_and_a_deleted_one_goes(tmp_pa
         assert any("did you mean 'steps'" in str(error) for error in library.errors)
         assert "other" not in library.playbooks
         [alert] = await running.admit([record(running, 1)])
+        (_, change) = await loads(running)
+        assert {name: bool(each["old"]) for name, each in change["changed"].items()} == {"other": True, "third": False}
         started = {run.playbook_id for run in await running.service.store.runs(alert_id=alert.alert_id)}
         assert started == {"probe", "third"}
         write(tmp_path / "home", "probe", 2)

@@ -25,10 +25,13 @@ from soar.journal.tiles import Tile
 from soar.model.action import ATTEMPT_MOVES, AttemptState, Effect, Risk
 from soar.model.alert import DeadLetter, Outcome, Record
 from soar.model.approval import APPROVAL_MOVES, ApprovalState
+from soar.model.clock import SystemClock, UlidSource
 from soar.model.run import RunKind, RunState, StepState
+from soar.store.matches import AlertMatch
 from soar.store.port import (
     Fact,
     FinishRun,
+    InsertAlert,
     InsertApproval,
     InsertDeadLetter,
     InsertPlaybook,
@@ -580,6 +583,61 @@ async def test_alerts_and_dead_letters_are_found_again(store: Store) -> None:
     assert await store.dead_letters() == [letter]
     assert (await store.counts()).alerts == {"no_match": 1, "dead_letter": 1}
     assert (await store.alert("none"), await store.alert_row("none")) == (None, None)
+
+
+async def test_alerts_of_the_same_name_that_came_before_are_found_the_repeats_first(store: Store) -> None:
+    for number, content in enumerate(["c", "other", "c", "c"]):
+        keys, fact = admission(f"k/0/{number}", f"alert-{number}")
+        record, alert = fact.writes
+        assert isinstance(alert, InsertAlert)
+        changed = replace(fact, writes=(record, replace(alert, content=content)))
+        await store.admit(keys, lambda _, fact=changed: fact)
+    assert [(each.id, each.repeats) for each in await store.namesakes("alert-2")] == [
+        ("alert-0", True),
+        ("alert-1", False),
+    ]
+    assert [each.id for each in await store.namesakes("alert-3", limit=1)] == ["alert-2"]
+    assert await store.namesakes("alert-0") == await store.namesakes("none") == []
+
+
+async def test_what_became_of_an_alert_is_kept_playbook_by_playbook(store: Store) -> None:
+    keys, fact = admission("k/0/1", "alert-1")
+    record, alert = fact.writes
+    assert isinstance(alert, InsertAlert)
+    matches = (
+        AlertMatch(playbook_id="a", outcome=Outcome.MATCHED, run_id="run-1"),
+        AlertMatch(playbook_id="b", outcome=Outcome.SUPPRESSED, suppression="suppression-1"),
+        AlertMatch(playbook_id="c", outcome=Outcome.SUPPRESSED, number=2),
+        AlertMatch(playbook_id="d", outcome=Outcome.CORRELATED, run_id="run-2", path="again"),
+    )
+    await store.admit(keys, lambda _: replace(fact, writes=(record, replace(alert, matches=matches))))
+    row = await store.alert_row("alert-1")
+    assert row is not None
+    assert row.matches == matches
+
+
+async def test_the_alerts_that_joined_a_run_are_found_in_their_time(store: Store) -> None:
+    ids = UlidSource()
+    names = [ids.new("alert") for _ in range(3)]
+    rows = [
+        (AlertMatch(playbook_id="a", outcome=Outcome.MATCHED, run_id="run-1"),),
+        (
+            AlertMatch(playbook_id="run-1", outcome=Outcome.MATCHED, run_id="run-2"),
+            AlertMatch(playbook_id="b", outcome=Outcome.CORRELATED, run_id="run-1", path="run-1"),
+            AlertMatch(playbook_id="c", outcome=Outcome.CORRELATED, run_id="run-1"),
+        ),
+        (AlertMatch(playbook_id="a", outcome=Outcome.CORRELATED, run_id="run-11"),),
+    ]
+    for name, matches in zip(names, rows, strict=True):
+        keys, fact = admission(f"k/0/{name}", name)
+        record, alert = fact.writes
+        assert isinstance(alert, InsertAlert)
+        changed = replace(fact, writes=(record, replace(alert, matches=matches)))
+        await store.admit(keys, lambda _, fact=changed: fact)
+    now, hour = SystemClock().now(), timedelta(hours=1)
+    assert await store.joined("run-1", since=now - hour, until=now + hour) == [names[1]]
+    assert await store.joined("run-1", since=now - 2 * hour, until=now - hour) == []
+    assert await store.joined("run-2", since=now - hour, until=now + hour) == []
 
 
 # Counting

@@ -82,6 +82,17 @@ SELECT approval FROM approvals WHERE id = $1
 -- name: alert_documents
 SELECT alerts.id, body FROM alerts JOIN payloads USING (entry_id) WHERE alerts.id = ANY ($1::text[])
 
+-- name: namesakes
+SELECT other.id, other.outcome, other.received_at, other.content = mine.content AS repeats FROM alerts AS mine
+JOIN alerts AS other ON hashtextextended(other.uid, 0) = hashtextextended(mine.uid, 0)
+    AND other.uid = mine.uid AND other.source = mine.source AND other.id < mine.id
+WHERE mine.id = $1 ORDER BY repeats DESC, other.id DESC LIMIT $2
+
+-- name: joined
+SELECT id FROM alerts WHERE id BETWEEN $2 AND $3 AND position($1 IN matches) > 0 AND EXISTS (
+    SELECT FROM json_array_elements(matches::json) AS match WHERE match ->> 1 = 'correlated' AND match ->> 2 = $1)
+ORDER BY id LIMIT $4
+
 -- name: alert_row
 SELECT * FROM alerts WHERE id = $1
 

@@ -13,7 +13,8 @@ from asyncpg import Record as Row
 from soar.model.action import Attempt
 from soar.model.alert import DeadLetter, Outcome, Record
 from soar.model.run import Run, RunKind, RunState
-from soar.store.port import AlertMatch, AlertRow, InsertAlert, Window
+from soar.store.matches import AlertMatch, Namesake
+from soar.store.port import AlertRow, InsertAlert, Window
 from soar.store.seen import EntryRow
 
 _ESCAPE = "\x01"
@@ -152,6 +153,11 @@ def alert_row_of(row: Row) -> AlertRow:
     values["outcome"] = Outcome(row["outcome"])
     values["matches"] = tuple(AlertMatch.of_row(match) for match in json.loads(row["matches"]))
     return AlertRow(**values)
+
+
+def namesake_of(row: Row) -> Namesake:
+    """An alert of the same name from its row."""
+    return Namesake(**{**row, "outcome": Outcome(row["outcome"])})
 
 
 def attempt_values(attempt: Attempt) -> tuple[Any, ...]:

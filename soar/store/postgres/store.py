@@ -13,18 +13,20 @@ from soar.errors import StoreError
 from soar.model.action import Attempt
 from soar.model.alert import Alert, DeadLetter, Outcome
 from soar.model.approval import Approval, ApprovalState
+from soar.model.clock import earliest
 from soar.model.entry import Entry
 from soar.model.run import Run, RunState, StepRecord
 from soar.model.suppression import Suppression
 from soar.store import port, queueing
 from soar.store.aging import Forgotten, OldPayloads
 from soar.store.erasure import Touched
+from soar.store.matches import Namesake
 from soar.store.outbox import Unsent
 from soar.store.postgres import admission, aging, ceilings, erasing, outbox, reads, turns
 from soar.store.postgres.batch import Tip, begin_for, write_apart, write_together
 from soar.store.postgres.connect import RefusedError
 from soar.store.postgres.database import Database
-from soar.store.postgres.rows import alert_row_of, array, letter_of, run_of
+from soar.store.postgres.rows import alert_row_of, array, letter_of, namesake_of, run_of
 from soar.store.postgres.scrubbing import scrub
 from soar.store.postgres.sql import statements
 from soar.store.seen import Counts, EntryRow
@@ -161,6 +163,15 @@ class PostgresStore:
         """The bodies of alerts as they were admitted."""
         rows = await self._fetch(self._reads["alert_documents"], list(alert_ids)) if alert_ids else []
         return {row["id"]: json.loads(row["body"])["alert"] for row in rows}
+
+    async def namesakes(self, alert_id: str, limit: int = 20) -> list[Namesake]:
+        """Alerts of the same source and uid that came before."""
+        return [namesake_of(row) for row in await self._fetch(self._reads["namesakes"], alert_id, limit)]
+
+    async def joined(self, run_id: str, *, since: datetime, until: datetime, limit: int = 100) -> list[str]:
+        """Alerts that joined a run."""
+        span = (earliest("alert", at) for at in (since, until))
+        return [row["id"] for row in await self._fetch(self._reads["joined"], run_id, *span, limit)]
 
     async def alert_row(self, alert_id: str) -> port.AlertRow | None:
         """One alert with its outcome."""

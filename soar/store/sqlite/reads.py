@@ -12,11 +12,13 @@ from soar.model.action import Attempt
 from soar.model.alert import DeadLetter
 from soar.model.approval import Approval
 from soar.model.base import to_rfc3339
+from soar.model.clock import earliest
 from soar.model.run import Run, StepRecord
 from soar.model.suppression import Suppression
 from soar.store import port
+from soar.store.matches import Namesake
 from soar.store.seen import Counts, EntryRow
-from soar.store.sqlite.rows import alert_row_of, entry_of, letter_of, run_of, window_of
+from soar.store.sqlite.rows import alert_row_of, entry_of, letter_of, namesake_of, run_of, window_of
 from soar.store.suppressions import BEHIND, PREFIX, read_all
 
 # A lock is held from a run's first lease until it ends, and goes to the oldest that asks for it and is not paused. A
@@ -158,6 +160,29 @@ def alert_documents(db: sqlite3.Connection, alert_ids: Collection[str]) -> dict[
         (json.dumps(list(alert_ids)),),
     )
     return {alert_id: json.loads(body)["alert"] for alert_id, body in rows}
+
+
+def namesakes(db: sqlite3.Connection, alert_id: str, limit: int) -> list[Namesake]:
+    """Alerts of the same source and uid that came before."""
+    rows = db.execute(
+        "SELECT other.id, other.outcome, other.received_at, other.content = mine.content AS repeats "
+        "FROM alerts AS mine JOIN alerts AS other "
+        "ON other.source = mine.source AND other.uid = mine.uid AND other.id < mine.id "
+        "WHERE mine.id = ? ORDER BY repeats DESC, other.id DESC LIMIT ?",
+        (alert_id, limit),
+    )
+    return [namesake_of(row) for row in rows]
+
+
+def joined(db: sqlite3.Connection, run_id: str, span: tuple[datetime, datetime], limit: int) -> list[str]:
+    """Alerts of this span that joined a run."""
+    rows = db.execute(
+        "SELECT alerts.id FROM alerts, json_each(matches) AS match WHERE alerts.id BETWEEN ? AND ? "
+        "AND instr(matches, ?) AND match.value ->> 1 = 'correlated' AND match.value ->> 2 = ? "
+        "GROUP BY alerts.id ORDER BY alerts.id LIMIT ?",
+        (*(earliest("alert", at) for at in span), run_id, run_id, limit),
+    )
+    return [row[0] for row in rows]
 
 
 def alert_row(db: sqlite3.Connection, alert_id: str) -> port.AlertRow | None:

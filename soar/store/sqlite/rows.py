@@ -10,7 +10,8 @@ from typing import Any
 from soar.model.alert import DeadLetter, Outcome, Record
 from soar.model.base import from_rfc3339, to_rfc3339
 from soar.model.run import Run, RunKind, RunState
-from soar.store.port import AlertMatch, AlertRow, Window
+from soar.store.matches import AlertMatch, Namesake
+from soar.store.port import AlertRow, Window
 from soar.store.seen import EntryRow
 
 
@@ -104,6 +105,16 @@ def alert_row_of(row: sqlite3.Row) -> AlertRow:
         time=from_rfc3339(row["time"]),
         received_at=from_rfc3339(row["received_at"]),
         coordinates=row["coordinates"],
+    )
+
+
+def namesake_of(row: sqlite3.Row) -> Namesake:
+    """An alert of the same name from its row."""
+    return Namesake(
+        id=row["id"],
+        outcome=Outcome(row["outcome"]),
+        received_at=from_rfc3339(row["received_at"]),
+        repeats=bool(row["repeats"]),
     )
 
 

@@ -23,6 +23,7 @@ from soar.model.suppression import Suppression
 from soar.store import port, queueing
 from soar.store.aging import Forgotten, OldPayloads
 from soar.store.erasure import Touched
+from soar.store.matches import Namesake
 from soar.store.outbox import Unsent
 from soar.store.seen import Counts, EntryRow
 from soar.store.sqlite import aging, erasing, outbox, reads, tree, turns
@@ -218,6 +219,14 @@ class SqliteStore:
     async def alert_documents(self, alert_ids: Collection[str]) -> dict[str, dict[str, Any]]:
         """The bodies of alerts as they were admitted."""
         return await self._read(reads.alert_documents, alert_ids) if alert_ids else {}
+
+    async def namesakes(self, alert_id: str, limit: int = 20) -> list[Namesake]:
+        """Alerts of the same source and uid that came before."""
+        return await self._read(reads.namesakes, alert_id, limit)
+
+    async def joined(self, run_id: str, *, since: datetime, until: datetime, limit: int = 100) -> list[str]:
+        """Alerts that joined a run."""
+        return await self._read(reads.joined, run_id, (since, until), limit)
 
     async def alert_row(self, alert_id: str) -> port.AlertRow | None:
         """One alert with its outcome."""
