@@ -7,6 +7,8 @@ import json
 from collections import Counter
 from pathlib import Path
 
+import structlog
+
 from soar.demo.scenario import home_with_lab
 from soar.model.alert import Record
 from soar.model.entry import EntryType
@@ -108,6 +110,22 @@ async def test_nothing_changed_is_nothing_told(tmp_path: Path) -> None:
     async with at_work(config, {}) as (running, _):
         await running.reloader.reload()
         assert len(await loads(running)) == 1
+    await lab.stop()
+
+
+async def test_a_look_loads_nothing_until_a_file_is_another_one_than_was_loaded(tmp_path: Path) -> None:
+    """At start, after a change, and where the change is a mistake: every file is loaded once."""
+    config, lab = await home_with_lab(tmp_path / "home")
+    async with at_work(config, {}) as (running, _):
+        looks = []
+        for text in (None, PLAYBOOK.format(name="probe", version=1), "playbook: probe\nstesp: []\n"):
+            if text is not None:
+                (tmp_path / "home" / "playbooks" / "probe.yaml").write_text(text)
+            with structlog.testing.capture_logs() as told:
+                await running.reloader.look()
+                await running.reloader.look()
+            looks.append([each["event"] for each in told if each["event"].startswith("playbooks.")])
+        assert looks == [[], ["playbooks.reloaded"], ["playbooks.unchanged"]]
     await lab.stop()
 
 
