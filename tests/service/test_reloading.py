@@ -156,7 +156,7 @@ async def test_workers_reload_one_after_the_other_and_either_carries_out_what_th
         async def runs() -> list[Run]:
             return await one.service.store.runs(playbook_id="probe", limit=1000)
 
-        async with asyncio.timeout(30):
+        async with asyncio.timeout(60):
             while {run.state for run in await runs()} != {RunState.SUCCEEDED}:  # noqa: ASYNC110 - nothing tells
                 await asyncio.sleep(0.05)
         found = Counter(run.playbook_digest for run in await runs())
