@@ -6,6 +6,8 @@ SHELL := bash
 PYTHON ?= python3
 PIP := .venv/bin/python -m pip install --quiet --disable-pip-version-check --constraint constraints.txt
 ARGS ?=
+# All tests wait for others more than they compute. A few that are picked need no second process.
+TESTS = $(or $(ARGS),--numprocesses 4 --dist loadfile)
 
 .PHONY: help run demo test simulate mutants chaos chaos-kafka check bench clean
 
@@ -19,7 +21,7 @@ demo: .venv/run ## install, then show the whole path once, in under a minute
 	@.venv/bin/soar demo $(ARGS)
 
 test: .venv/dev ## install, start real Kafka, OPA and PostgreSQL, run every test, stop them; ARGS="-k word" picks
-	@trap 'scripts/stack down' EXIT; .venv/bin/pytest $(ARGS)
+	@trap 'scripts/stack down' EXIT; .venv/bin/pytest $(TESTS)
 
 simulate: .venv/dev ## run seeds of the simulation; ARGS="42" prints what happens in one, ARGS="--seeds 1000-20000" tries many
 	@.venv/bin/python -m tests.simulation $(ARGS)

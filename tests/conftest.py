@@ -3,14 +3,16 @@
 A part that cannot be had skips the tests that need it, saying which and why. With CI=true it fails them instead.
 """
 
+import fcntl
 import os
 import subprocess
 import sys
-from collections.abc import Mapping
+from collections.abc import Iterator, Mapping
 from pathlib import Path
 from typing import NoReturn
 
 import pytest
+import structlog
 
 ROOT = Path(__file__).resolve().parents[1]
 STACK = ROOT / "scripts" / "stack"
@@ -23,12 +25,15 @@ PARTS = {
     "opa_binary": ("get", "opa"),
     "postgres": ("up", "postgres"),
 }
+# Folders whose few tests take minutes. They begin first, so that in the end no worker is left alone with one.
+LONG = ("chaos", "crash", "simulation")
 PROBLEMS = pytest.StashKey[Mapping[str, str]]()
 
 
 @pytest.hookimpl(tryfirst=True)
 def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:
     """Marker and fixture imply each other, so that neither `-m "not kafka"` nor a test can miss one."""
+    items.sort(key=lambda item: item.path.parent.name not in LONG)
     for item in (item for item in items if isinstance(item, pytest.Function)):
         for fixture in (*PARTS, "shared_data"):
             marker = PARTS.get(fixture, ("", fixture))[1]
@@ -39,18 +44,30 @@ def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:
 
 
 def pytest_collection_finish(session: pytest.Session) -> None:
-    """Start what the selected tests need: at once, in the open, and outside any test's time limit."""
+    """Start what the selected tests need: at once, in the open, and outside any test's time limit.
+
+    Of several workers of pytest-xdist the first does it; the others find all of it running.
+    """
     wanted = {name for item in session.items for name in getattr(item, "fixturenames", ())} & PARTS.keys()
     if session.config.option.collectonly:
         return
-    started = {
-        name: subprocess.Popen([sys.executable, STACK, *PARTS[name]], stderr=subprocess.PIPE, text=True)
-        for name in sorted(wanted)
-    }
-    ended = {name: (process.communicate()[1], process.returncode) for name, process in started.items()}
+    with STACK.open() as turn:
+        fcntl.flock(turn, fcntl.LOCK_EX)
+        started = {
+            name: subprocess.Popen([sys.executable, STACK, *PARTS[name]], stderr=subprocess.PIPE, text=True)
+            for name in sorted(wanted)
+        }
+        ended = {name: (process.communicate()[1], process.returncode) for name, process in started.items()}
     session.config.stash[PROBLEMS] = {
         name: errors.strip() or f"exit code {code}" for name, (errors, code) in ended.items() if code
     }
+
+
+@pytest.fixture(autouse=True)
+def own_logging() -> Iterator[None]:
+    """A command sets up logging for its whole process, which here is that of other tests too."""
+    yield
+    structlog.reset_defaults()
 
 
 def _unavailable(reason: str) -> NoReturn:

@@ -22,7 +22,7 @@ ONCE = {name for name, service in SERVICES.items() if service.get("restart") == 
 """What does its work and ends, before others start."""
 
 each_service = pytest.mark.parametrize("name", SERVICES)
-each_server = pytest.mark.parametrize("name", SERVICES.keys() - ONCE)
+each_server = pytest.mark.parametrize("name", sorted(SERVICES.keys() - ONCE))
 
 
 def is_pinned(image: str) -> bool:

@@ -9,7 +9,9 @@ from typing import Any
 
 from soar.cli.base import err, run, settings, text
 from soar.connector.registry import Registry
-from soar.errors import ConfigError, InputError, Place
+from soar.errors import ConfigError, InputError, NotFoundError, Place
+from soar.library.folder import Library, load_folders
+from soar.located import did_you_mean
 from soar.model.action import ActionSpec, Effect, Risk
 from soar.model.catalogue import Catalogue, Offer
 from soar.model.clock import SystemClock
@@ -48,6 +50,10 @@ class Ground:
         """The configured folders of playbooks."""
         return [self.loaded.path(path) for path in self.loaded.settings.playbooks] if self.loaded else []
 
+    def library(self) -> Library:
+        """The playbooks in force, from the configured folders or from the one here."""
+        return load_folders(self.folders() or [Path("playbooks")], self.catalogue)
+
 
 def at_hand(config: Path | None) -> Loaded | None:
     """The configuration; None where none was named and the one here is missing, or wrong, which is told.
@@ -82,6 +88,13 @@ async def _catalogue(loaded: Loaded) -> Catalogue:
         return registry.catalogue()
     finally:
         await registry.close()
+
+
+def no_playbook(name: str, library: Library, *, what: str = "playbook") -> NotFoundError:
+    """What to raise where this names none: with the nearest name, and the files whose playbooks are left out."""
+    files = sorted({fault.place.file for fault in library.errors if fault.place})
+    left_out = f"; left out with errors: {', '.join(files)}" if files else ""
+    return NotFoundError(f"no {what} {name!r}{did_you_mean(name, library.playbooks)}{left_out}")
 
 
 def print_faults(faults: Iterable[InputError]) -> None:

@@ -11,6 +11,7 @@ import typer
 from soar.cli.base import AsOption, ConfigOption, JsonOption, ReasonOption, out, print_json, run, settings, text
 from soar.cli.stored import Stored, stored
 from soar.engine.audit import stored as as_stored
+from soar.engine.recorder import record_alone
 from soar.engine.timekeeper import Sequencer
 from soar.errors import ConfigError, JournalError, NotSentError
 from soar.journal.checkpoint import Checkpoint
@@ -123,9 +124,7 @@ async def tell(
     """Append the entry that names the key that follows."""
     scribe = opened.scribe.acting_as(f"person:{person}")
     entry = scribe.entry(kind, opened.loaded.settings.journal.origin, payload={"reason": reason}, data=data)
-    for refusal in await opened.store.commit([Fact(entries=(entry,))]):
-        if refusal is not None:
-            raise refusal
+    await record_alone(opened.store, Fact(entries=(entry,)))
     found = await find(opened, Verifier.from_text(str(data["new"])))
     assert found is not None
     return found

@@ -2,21 +2,30 @@
 
 from __future__ import annotations
 
+import asyncio
 from collections.abc import Mapping
 from dataclasses import dataclass
 from pathlib import Path
 
 import typer
+from aiokafka.errors import KafkaError
 
 from soar.cli import alerts, approvals, deadletters, runs, steer, suppress
 from soar.cli.base import AsOption, ConfigOption, JsonOption, ReasonOption, out, print_json, run
 from soar.cli.explain import explain
+from soar.cli.ground import counted
 from soar.cli.show import fact
 from soar.cli.stored import stored
 from soar.engine.control import HALT
+from soar.errors import SoarError
+from soar.ingest.backlog import backlog
 from soar.journal.checkpoint import Checkpoint
+from soar.service.brokers import subscription_of
+from soar.settings import Loaded
 from soar.store.port import Store
 from soar.store.seen import Counts
+
+BROKER_SECONDS = 3.0
 
 
 def add_to(app: typer.Typer) -> None:
@@ -44,10 +53,20 @@ class Status:
     approvals: Mapping[str, int]
     entries: int
     signed: int  # entries under the newest checkpoint
+    kafka: Waiting | None  # None where none is configured
+
+
+@dataclass(frozen=True, slots=True)
+class Waiting:
+    """Records that the group has not consumed; `problem` says why there is no telling."""
+
+    group: str
+    records: int | None
+    problem: str | None = None
 
 
 def status(config: ConfigOption = None, as_json: JsonOption = False) -> None:
-    """Whether actions go out, how much there is of everything, how much of the journal is signed.
+    """Whether actions go out, how much there is of everything, what waits in Kafka, how much of the journal is signed.
 
     Example: soar status --json
     """
@@ -58,6 +77,9 @@ def status(config: ConfigOption = None, as_json: JsonOption = False) -> None:
     fact("actions", "go out" if stands.halted is None else f"HALTED: {stands.halted}")
     for name in ("alerts", "runs", "actions", "approvals"):
         fact("sent" if name == "actions" else name, _counted(getattr(stands, name)))
+    if stands.kafka is not None:
+        waiting = stands.kafka
+        fact("kafka", waiting.problem or f"{counted(waiting.records or 0, 'record')} wait for group {waiting.group}")
     fact("journal", f"{stands.entries} entries, {stands.signed} of them under a signed checkpoint")
 
 
@@ -108,7 +130,25 @@ async def _status(config: Path | None) -> Status:
             approvals=counts.approvals,
             entries=counts.entries,
             signed=await _signed(opened.store),
+            kafka=await _waiting(opened.loaded),
         )
+
+
+async def _waiting(loaded: Loaded) -> Waiting | None:
+    """How far behind we are, if the broker says so soon: all else of the status is told without it."""
+    kafka = loaded.settings.kafka
+    if kafka is None:
+        return None
+    try:
+        subscription = subscription_of(loaded)
+        assert subscription is not None
+        async with asyncio.timeout(BROKER_SECONDS):
+            found = await backlog(subscription)
+    except TimeoutError:
+        return Waiting(kafka.group_id, None, f"no answer from {kafka.bootstrap_servers} in {BROKER_SECONDS:.0f} s")
+    except (KafkaError, SoarError) as failure:
+        return Waiting(kafka.group_id, None, f"cannot be asked: {failure}")
+    return Waiting(kafka.group_id, sum(found.lag.values()))
 
 
 async def _signed(store: Store) -> int:

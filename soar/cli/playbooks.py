@@ -2,22 +2,21 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterable
 from pathlib import Path
 from typing import Annotated
 
 import typer
 
 from soar.cli.base import FOUND, ConfigOption, JsonOption, err, out, print_json, table, text
-from soar.cli.ground import Ground, counted, ground, plain_faults, print_faults
-from soar.errors import NotFoundError, PlaybookError
+from soar.cli.ground import Ground, counted, ground, no_playbook, plain_faults, print_faults
+from soar.errors import PlaybookError
 from soar.library.describe import conditions
-from soar.library.folder import Library, load_folders
+from soar.library.folder import load_folders
 from soar.library.graph import mermaid, svg
 from soar.library.lint import lint
 from soar.library.parse import parse
 from soar.library.schema import playbook_schema
-from soar.located import did_you_mean, read_text
+from soar.located import read_text
 from soar.model.playbook import Playbook
 
 
@@ -91,7 +90,7 @@ def list_playbooks(config: ConfigOption = None, as_json: JsonOption = False) -> 
     Example: soar playbook list --json
     """
     base = ground(config)
-    library = load_folders(base.folders() or [Path("playbooks")], base.catalogue)
+    library = base.library()
     found = library.playbooks.values()
     if as_json:
         print_json({"playbooks": [_listed(each) for each in found], "errors": plain_faults(library.errors)})
@@ -143,19 +142,10 @@ def _named(name: str, config: Path | None) -> Playbook:
             raise PlaybookError("\n".join(map(str, parsed.errors)))
         return parsed.playbook
     base = ground(config)
-    library = load_folders(base.folders() or [Path("playbooks")], base.catalogue)
+    library = base.library()
     if name not in library.playbooks:
-        raise NotFoundError(f"no playbook or file {name!r}{did_you_mean(name, library.playbooks)}{_left_out(library)}")
+        raise no_playbook(name, library, what="playbook or file")
     return library.playbooks[name]
-
-
-def _left_out(library: Library) -> str:
-    files = _files(library.errors)
-    return f"; left out with errors: {', '.join(files)}" if files else ""
-
-
-def _files(faults: Iterable[PlaybookError]) -> list[str]:
-    return sorted({fault.place.file for fault in faults if fault.place})
 
 
 def schema() -> None:

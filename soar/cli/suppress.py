@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+from collections.abc import Sequence
+from dataclasses import dataclass
 from datetime import datetime, timedelta
 from pathlib import Path
 from typing import Annotated, Any
@@ -9,16 +11,19 @@ from typing import Annotated, Any
 import typer
 
 from soar.cli.base import AsOption, ConfigOption, JsonOption, ReasonOption, out, print_json, run, table, text
+from soar.cli.ground import ground, no_playbook
 from soar.cli.show import short_id
 from soar.cli.stored import stored
 from soar.engine.wording import brief, moment
 from soar.errors import InputError
 from soar.library.conditions import conditions
+from soar.library.folder import Library
 from soar.located import load
 from soar.model.base import from_rfc3339
 from soar.model.duration import parse_duration
 from soar.model.playbook import Trigger
 from soar.model.suppression import Suppression
+from soar.store.port import Store
 
 app = typer.Typer(help="Hold alerts of a kind back for a time, with a reason and an end.", no_args_is_help=True)
 
@@ -59,7 +64,8 @@ def add(  # noqa: PLR0913, PLR0917 - an option each
     """
     trigger = _trigger(match or [], where, everything=everything)
     times = _Times(for_, until, from_)
-    new = run(_add(config, named, trigger, playbook or [], times, reason))
+    only = _Only(playbook, ground(config).library()) if playbook else None
+    new = run(_add(config, named, trigger, only, times, reason))
     if as_json:
         print_json(new)
         return
@@ -122,6 +128,24 @@ def told(suppression: Suppression) -> str:
     """A suppression in words: which, whose, why, until when."""
     ended = f", ended early by {suppression.ended_by}" if suppression.ended_at else ""
     return f"{suppression.id} until {moment(suppression.over_at)}{ended} ({suppression.by}: {suppression.reason})"
+
+
+@dataclass(frozen=True, slots=True)
+class _Only:
+    """The playbooks for which alone something is held back."""
+
+    names: Sequence[str]
+    library: Library
+
+    async def known(self, store: Store) -> Sequence[str]:
+        """Their names; raises NotFoundError for one that is not loaded and has never run.
+
+        One that has run may be in force though its file is broken by now.
+        """
+        for name in self.names:
+            if name not in self.library.playbooks and not await store.runs(playbook_id=name, limit=1):
+                raise no_playbook(name, self.library)
+        return self.names
 
 
 class _Times:
@@ -187,9 +211,10 @@ def _stands(suppression: Suppression, now: datetime) -> str:
 
 
 async def _add(
-    config: Path | None, named: str | None, trigger: Trigger, playbooks: list[str], times: _Times, reason: str
+    config: Path | None, named: str | None, trigger: Trigger, only: _Only | None, times: _Times, reason: str
 ) -> Suppression:
     async with stored(config) as opened:
+        playbooks = () if only is None else await only.known(opened.store)
         since, until = times.at(opened.scribe.clock.now())
         suppressor = opened.suppressor(opened.person(named))
         return await suppressor.add(trigger, playbooks=playbooks, since=since, until=until, reason=reason)

@@ -304,7 +304,7 @@ def _broken(
     if not traced:
         flight.began = not isinstance(failure, httpx.ConnectError | httpx.ConnectTimeout | httpx.PoolTimeout)
     why = strike(f"{failure or type(failure).__name__}".encode(), sensitive).decode()
-    return exchange.broken(why) if flight.began and not flight.late else exchange.not_sent(why)
+    return exchange.broken(why) if flight.began else exchange.not_sent(why)
 
 
 def _traceparent(call: Call, exchange: Exchange) -> str:

@@ -121,14 +121,13 @@ class GuardedResolver(AbstractResolver):
 
 @dataclass
 class Flight:
-    """Whether bytes of one request may have left: set as soon as it holds an open connection.
+    """Whether bytes of one request may have left: from when it holds an open connection, unless it was too late then.
 
     `until` is the loop's time after which none may begin to: a process that was stopped goes on right where it was.
     """
 
     until: float = math.inf
     began: bool = False
-    late: bool = False  # it was stopped before its first byte
 
 
 current_flight: ContextVar[Flight | None] = ContextVar("current_flight", default=None)
@@ -154,7 +153,7 @@ async def _leaves(*_: Any) -> None:
 
 def _check_in_time(flight: Flight) -> None:
     if asyncio.get_running_loop().time() > flight.until:
-        flight.late = True
+        flight.began = False  # it holds a connection, and nothing has left on it
         raise TooLateError("its deadline passed before anything was sent")
 
 

@@ -10,6 +10,7 @@ from types import MappingProxyType
 
 from soar.engine.authority import Authority
 from soar.engine.people import People
+from soar.engine.recorder import record_alone
 from soar.engine.redaction import masked
 from soar.engine.scribe import Scribe
 from soar.errors import InputError, NotAllowedError, NotFoundError, StateConflictError
@@ -216,9 +217,7 @@ class ApprovalDesk:
             answer=answer,
         )
         after = _after(approval, vote)
-        refusal = (await self._store.commit([self._fact(approval, after, vote)]))[0]
-        if refusal is not None:
-            raise refusal
+        await record_alone(self._store, self._fact(approval, after, vote))
         self._woken()
         return after
 

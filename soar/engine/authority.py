@@ -7,6 +7,7 @@ from collections.abc import Callable
 import structlog
 
 from soar.engine.people import People
+from soar.engine.recorder import record_alone
 from soar.engine.scribe import Scribe
 from soar.errors import NotAllowedError, PolicyError
 from soar.model.entry import EntryType
@@ -68,9 +69,7 @@ class Authority:
             payload={"question": question.model_dump(mode="json", by_alias=True), "why": why},
             data={"deed": deed.value, "kind": subject.kind},
         )
-        refusal = (await self._store.commit([Fact(entries=(told,))]))[0]
-        if refusal is not None:
-            raise refusal
+        await record_alone(self._store, Fact(entries=(told,)))
         raise NotAllowedError(f"{person} may not {deed}: {why}")
 
     def _answer(self, question: PersonInput) -> Permission:

@@ -9,6 +9,7 @@ from typing import Any
 from soar.engine.again import AGAIN, forgotten, forgotten_from, repeats
 from soar.engine.authority import Authority
 from soar.engine.programs import Programs
+from soar.engine.recorder import record_alone
 from soar.engine.scribe import Data, Scribe
 from soar.engine.skip import SKIPPABLE, asked_no_more, skippable, skipped_by_person
 from soar.engine.steps import HAPPENED, moved, waiting
@@ -40,7 +41,7 @@ class Control:
         run = await self._run(run_id)
         told = self._told(EntryType.RUN_CANCEL_REQUESTED, run, reason)
         await self._may(Deed.CANCEL, run)
-        await self._commit(Fact(writes=(RequestCancel(run_id=run.id),), entries=(told,)))
+        await record_alone(self._store, Fact(writes=(RequestCancel(run_id=run.id),), entries=(told,)))
 
     async def pause(self, run_id: str, *, reason: str) -> list[str]:
         """Hold a run and the sub-runs it waits for: no intent is recorded from now on. Returns the runs held.
@@ -78,7 +79,9 @@ class Control:
         kind = EntryType.RUN_PAUSED if paused else EntryType.RUN_RESUMED
         writes = tuple(SetPaused(run_id=run.id, paused=paused) for run in runs)
         try:
-            await self._commit(Fact(writes=writes, entries=tuple(self._told(kind, run, reason) for run in runs)))
+            await record_alone(
+                self._store, Fact(writes=writes, entries=tuple(self._told(kind, run, reason) for run in runs))
+            )
         except StateConflictError:
             return False
         return True
@@ -118,7 +121,7 @@ class Control:
         payload = {key: value for key, value in (("from", start), ("repeats", twice)) if value}
         told = self._told(EntryType.RUN_RETRIED, run, reason, data={"steps": len(again)}, more=payload)
         reopen = ReopenRun(run_id=run.id, expect=run.state, forget=forget)
-        await self._commit(Fact(writes=(reopen,), entries=(told,)))
+        await record_alone(self._store, Fact(writes=(reopen,), entries=(told,)))
         return again
 
     async def _playbook(self, run: Run) -> Playbook:
@@ -146,7 +149,7 @@ class Control:
         writes = [ReopenRun(run_id=run.id, expect=run.state, forget=forget), PutStep(record=skipped), *writes]
         data: Data = {"kind": record.kind, "was": record.state.value}
         told = self._scribe.entry(EntryType.STEP_SKIPPED, path, run_id=run.id, payload={"reason": reason}, data=data)
-        await self._commit(Fact(writes=tuple(writes), entries=(told, *entries)))
+        await record_alone(self._store, Fact(writes=tuple(writes), entries=(told, *entries)))
 
     async def resolve(self, run_id: str, *, happened: bool, reason: str, path: str | None = None) -> list[str]:
         """Say whether the actions of unknown outcome, or the one at `path`, happened; the run goes on from there.
@@ -177,7 +180,7 @@ class Control:
                 entries.append(told)
         writes += [PutStep(record=self._resolved(step, happened=happened, reason=reason)) for step in steps.values()]
         writes.append(ReopenRun(run_id=run.id, expect=run.state, forget=()))
-        await self._commit(Fact(writes=tuple(writes), entries=tuple(entries)))
+        await record_alone(self._store, Fact(writes=tuple(writes), entries=tuple(entries)))
         return list(steps)
 
     def _resolved(self, step: StepRecord, *, happened: bool, reason: str) -> StepRecord:
@@ -208,20 +211,20 @@ class Control:
             earlier += [child for child in children if child.kind is RunKind.UNDO]
         done = Done(run=run, attempts=attempts, steps=await self._store.steps(run.id), earlier=earlier)
         fact, names = undo_by_hand(done, self._scribe, path=path, person=self._person)
-        await self._commit(fact)
+        await record_alone(self._store, fact)
         return names
 
     async def halt(self, *, reason: str) -> None:
         """Stop every outgoing action, on all workers, from the next intent on."""
         await self._authority.require(self._person, Deed.HALT, SubjectFacts(kind="service"))
         told = self._scribe.entry(EntryType.HALT_SET, HALT, payload={"reason": reason})
-        await self._commit(Fact(writes=(SetControl(key=HALT, value=reason),), entries=(told,)))
+        await record_alone(self._store, Fact(writes=(SetControl(key=HALT, value=reason),), entries=(told,)))
 
     async def resume(self, *, reason: str) -> None:
         """Let actions go out again."""
         await self._authority.require(self._person, Deed.RESUME, SubjectFacts(kind="service"))
         told = self._scribe.entry(EntryType.HALT_CLEARED, HALT, payload={"reason": reason})
-        await self._commit(Fact(writes=(SetControl(key=HALT, value=None),), entries=(told,)))
+        await record_alone(self._store, Fact(writes=(SetControl(key=HALT, value=None),), entries=(told,)))
 
     async def _may(self, deed: Deed, run: Run) -> None:
         subject = SubjectFacts(kind="run", id=run.id, playbook=run.playbook_id)
@@ -243,8 +246,3 @@ class Control:
         more: Mapping[str, Any] = MappingProxyType({}),
     ) -> Entry:
         return self._scribe.entry(kind, run.id, run_id=run.id, payload={"reason": reason, **more}, data=data)
-
-    async def _commit(self, fact: Fact) -> None:
-        refusal = (await self._store.commit([fact]))[0]
-        if refusal is not None:
-            raise refusal

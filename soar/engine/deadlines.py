@@ -12,7 +12,7 @@ from datetime import datetime, timedelta
 
 from soar.engine.context import Park, RunContext, Undetermined
 from soar.engine.skip import asked_no_more
-from soar.engine.steps import end, fresh, moved, until, waiting
+from soar.engine.steps import end, fresh, in_doubt, tried, until, waiting, without_outcome
 from soar.model.action import Attempt, AttemptState, Effect
 from soar.model.duration import format_duration
 from soar.model.entry import Entry, EntryType
@@ -109,19 +109,20 @@ async def _face_doubts(context: RunContext, path: str) -> None:
     doubts: list[StepRecord] = []
     settled: list[Attempt] = []
     for at in [at for at in context.attempts if at == path or at.startswith(f"{path}.")]:
-        attempt, record = context.last_try(at), context.records.get(at)
-        if attempt is None or attempt.state not in _IN_DOUBT or (record is not None and _final(record)):
+        attempt = context.last_try(at)
+        if attempt is None or attempt.state not in _IN_DOUBT:
+            continue
+        record = context.records.get(at) or tried(attempt)
+        if _final(record):
             continue
         why = attempt.error or "no answer came in time"
         if attempt.state is AttemptState.INTENDED:
-            attempt, move, told = moved(
-                context.scribe, attempt, AttemptState.UNKNOWN, code="outcome_unknown", error=why
-            )
+            attempt, move, told = without_outcome(context.scribe, attempt, why)
             settled.append(attempt)
             writes.append(move)
             entries.append(told)
         if attempt.request.effect is not Effect.READ:
-            doubts.append(_unknown(context, attempt, record, why))
+            doubts.append(record if record.state is StepState.UNKNOWN else in_doubt(record, why))
     new = [record for record in doubts if context.records.get(record.path) != record]
     for record in new:
         writes.append(PutStep(record=record))
@@ -158,19 +159,6 @@ async def _in_review(store: Store, records: Iterable[StepRecord]) -> list[Run]:
         elif run is not None and not run.final:
             found += await _in_review(store, (await store.steps(run.id)).values())
     return found
-
-
-def _unknown(context: RunContext, attempt: Attempt, record: StepRecord | None, why: str) -> StepRecord:
-    if record is not None and record.state is StepState.UNKNOWN:
-        return record
-    known = record or StepRecord(
-        run_id=context.run.id,
-        path=attempt.path,
-        kind="use",
-        state=StepState.WAITING,
-        started_at=attempt.intended_at,
-    )
-    return known.model_copy(update={"state": StepState.UNKNOWN, "error_code": "outcome_unknown", "error": why})
 
 
 def _final(record: StepRecord) -> bool:

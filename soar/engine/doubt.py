@@ -6,7 +6,7 @@ from datetime import timedelta
 from typing import NoReturn
 
 from soar.engine.context import RunContext, Undetermined
-from soar.engine.steps import end, moved
+from soar.engine.steps import OUTCOME_UNKNOWN, end, in_doubt, without_outcome
 from soar.model.action import Attempt, AttemptState, Effect
 from soar.model.entry import Entry
 from soar.model.playbook import ActionStep
@@ -38,12 +38,12 @@ async def settle(context: RunContext, step: ActionStep, record: StepRecord) -> S
     why = "its worker ended before every one of its answers"
     if attempt.request.effect is not Effect.READ:
         await undetermined(context, record, why)
-    return await end(context, record, StepState.FAILED, code="outcome_unknown", error=why)
+    return await end(context, record, StepState.FAILED, code=OUTCOME_UNKNOWN, error=why)
 
 
 async def mark_unknown(context: RunContext, attempt: Attempt, why: str, *writes: Write) -> Attempt:
     """Unknown is called unknown."""
-    after, move, told = moved(context.scribe, attempt, AttemptState.UNKNOWN, code="outcome_unknown", error=why)
+    after, move, told = without_outcome(context.scribe, attempt, why)
     await context.save(move, *writes, entries=(told,))
     context.know(after)
     return after
@@ -58,6 +58,5 @@ async def undetermined(
     entries: tuple[Entry, ...] = (),
 ) -> NoReturn:
     """A person must say what happened; raises Undetermined."""
-    unknown = {"state": StepState.UNKNOWN, "error_code": "outcome_unknown", "error": why}
-    await context.save(*writes, entries=entries, record=record.model_copy(update=unknown))
+    await context.save(*writes, entries=entries, record=in_doubt(record, why))
     raise Undetermined(record.path, why)

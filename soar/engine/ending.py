@@ -4,16 +4,15 @@ from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
-from datetime import datetime
 from typing import Any
 
 from soar.engine.approvals import closing
 from soar.engine.context import RunContext, StepFailed, Stopped, Undetermined
 from soar.engine.scribe import Scribe
-from soar.engine.steps import moved
+from soar.engine.steps import in_doubt, tried, without_outcome
 from soar.errors import RunCancelledError
 from soar.model.action import Attempt, AttemptState
-from soar.model.approval import ApprovalState
+from soar.model.approval import OPEN, ApprovalState
 from soar.model.entry import Entry, EntryType
 from soar.model.run import Run, RunKind, RunState, StepRecord, StepState
 from soar.store.port import (
@@ -26,8 +25,6 @@ from soar.store.port import (
     Store,
     Write,
 )
-
-_OPEN = frozenset({ApprovalState.PENDING, ApprovalState.GRANTED})
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -78,7 +75,7 @@ async def ending(store: Store, scribe: Scribe, run: Run, end: End, context: RunC
         attempts, steps = await store.attempts(run.id), await store.steps(run.id)
     else:
         attempts, steps = [each for tries in context.attempts.values() for each in tries], context.records
-    doubts = _call_unknown(scribe, run, attempts, steps, writes, entries)
+    doubts = _call_unknown(scribe, attempts, steps, writes, entries)
     if doubts and end.state is not RunState.CANCELLED:
         end = End(state=RunState.NEEDS_REVIEW, error=f"{', '.join(doubts)}: outcome unknown; then: {end.error}")
     asked = context is None or not context.first or any("approval_id" in step.data for step in steps.values())
@@ -101,7 +98,6 @@ async def ending(store: Store, scribe: Scribe, run: Run, end: End, context: RunC
 
 def _call_unknown(
     scribe: Scribe,
-    run: Run,
     attempts: Sequence[Attempt],
     steps: Mapping[str, StepRecord],
     writes: list[Write],
@@ -113,22 +109,17 @@ def _call_unknown(
         if attempt.state is not AttemptState.INTENDED:
             continue
         why = "the run ended between intent and outcome"
-        _, move, told = moved(scribe, attempt, AttemptState.UNKNOWN, code="outcome_unknown", error=why)
+        _, move, told = without_outcome(scribe, attempt, why)
         writes.append(move)
         entries.append(told)
-        writes.append(PutStep(record=_unknown(run, attempt.path, steps, now=scribe.clock.now(), why=why)))
+        writes.append(PutStep(record=in_doubt(steps.get(attempt.path) or tried(attempt), why)))
         paths.append(attempt.path)
     return paths
 
 
-def _unknown(run: Run, path: str, steps: Mapping[str, StepRecord], *, now: datetime, why: str) -> StepRecord:
-    known = steps.get(path) or StepRecord(run_id=run.id, path=path, kind="use", state=StepState.WAITING, started_at=now)
-    return known.model_copy(update={"state": StepState.UNKNOWN, "error_code": "outcome_unknown", "error": why})
-
-
 async def _close_approvals(store: Store, scribe: Scribe, run: Run, writes: list[Write], entries: list[Entry]) -> None:
     for approval in await store.approvals(run_id=run.id, limit=10_000):
-        if approval.state in _OPEN:
+        if approval.state in OPEN:
             write, told = closing(scribe, approval, ApprovalState.CANCELLED)
             writes.append(write)
             entries.append(told)

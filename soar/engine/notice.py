@@ -3,12 +3,13 @@
 from __future__ import annotations
 
 from soar.engine.admission import run_created
+from soar.engine.companion import companion, one_action
 from soar.engine.context import RunContext
 from soar.model.action import ActionRequest
 from soar.model.alert import Severity
 from soar.model.decision import Decision, NotifyObligation, Verdict
-from soar.model.playbook import ActionStep, Playbook
-from soar.model.run import Run, RunKind, RunState
+from soar.model.playbook import Playbook
+from soar.model.run import Run, RunKind
 from soar.store.port import Fact, InsertRun
 
 USE = "notify.send"
@@ -36,25 +37,10 @@ def _run(context: RunContext, request: ActionRequest, decision: Decision, obliga
     why = "; ".join(reason.msg for reason in decision.reasons)
     text = f"{obligation.msg}: {what} is {f'denied: {why}' if denied else 'about to be done'} (run {context.run.id})"
     severity = context.alert["severity"] if context.alert else Severity.INFORMATIONAL.value
-    run = context.run
-    return Run(
-        id=context.scribe.ids.new("run"),
-        kind=RunKind.NOTICE,
-        state=RunState.READY,
-        playbook_id=run.playbook_id,
-        playbook_digest=run.playbook_digest,
-        alert_id=run.alert_id,
-        parent_run_id=run.id,
-        parent_path=request.path,
-        vars={"channel": obligation.group, "text": text, "severity": severity},
-        priority=run.priority,
-        depth=run.depth,
-        created_at=context.now(),
-    )
+    values = {"channel": obligation.group, "text": text, "severity": severity}
+    return companion(context.run, scribe=context.scribe, kind=RunKind.NOTICE, path=request.path, values=values)
 
 
 def notice_playbook(run: Run, playbook: Playbook) -> Playbook:
-    """What a notice interprets. Its words are taken from `vars`, so that none of them is ever rendered."""
-    params = {name: f"${{{{ vars.{name} }}}}" for name in run.vars}
-    step = ActionStep.model_validate({"id": "tell", "use": USE, "with": params})
-    return playbook.model_copy(update={"steps": (step,), "on_error": (), "outputs": {}})
+    """What a notice interprets."""
+    return one_action(playbook, step_id="tell", use=USE, values="vars", names=run.vars)

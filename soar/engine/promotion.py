@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import orjson
 
+from soar.engine.recorder import record_alone
 from soar.engine.scribe import Scribe
 from soar.errors import InputError
 from soar.model.base import Frozen
@@ -43,7 +44,5 @@ async def promote(store: Store, scribe: Scribe, *, person: str, revision: str, r
         data={"promotion": wanted.id, "was": before.revision if before else ""},
     )
     row = SetControl(key=PROMOTED, value=wanted.model_dump_json())
-    refusal = (await store.commit([Fact(writes=(row,), entries=(told,))]))[0]
-    if refusal is not None:
-        raise refusal
+    await record_alone(store, Fact(writes=(row,), entries=(told,)))
     return before

@@ -99,3 +99,13 @@ class Recorder:
             return [StoreUnavailableError(f"nothing was written: {type(bug).__name__}: {bug}")] * len(facts)
         self.pulse.well()
         return results
+
+
+async def record_alone(store: Store, fact: Fact) -> None:
+    """Commit one fact outside any batch, as people's deeds are; raises the StoreError that refused it.
+
+    If we crash before it returns, all of the fact stands or none.
+    """
+    (refusal,) = await store.commit([fact])
+    if refusal is not None:
+        raise refusal

@@ -10,7 +10,7 @@ from soar.engine.again import BY_PERSON
 from soar.engine.approvals import closing
 from soar.engine.scribe import Scribe
 from soar.errors import InputError
-from soar.model.approval import ApprovalState
+from soar.model.approval import OPEN, ApprovalState
 from soar.model.entry import Entry, EntryType
 from soar.model.run import Run, RunState, StepRecord, StepState
 from soar.store.port import RequestCancel, Store, Write
@@ -27,7 +27,6 @@ SKIPPABLE = MappingProxyType(
 
 _KINDS = frozenset({"use", "wait", "ask", "call"})  # replay takes only these from their records
 _LOOKS = (".verify[", ".readback[")
-_OPEN = frozenset({ApprovalState.PENDING, ApprovalState.GRANTED})
 
 
 def skippable(run: Run, steps: Mapping[str, StepRecord], path: str) -> StepRecord:
@@ -63,7 +62,7 @@ async def asked_no_more(
         return [], []
     name = record.data.get("approval_id")
     approval = await store.approval(name) if name else None
-    if approval is not None and approval.state in _OPEN:
+    if approval is not None and approval.state in OPEN:
         write, told = closing(scribe, approval, ApprovalState.CANCELLED)
         return [write], [told]
     name = record.data.get("run_id")

@@ -21,6 +21,10 @@ HAPPENED = "happened"
 """The phase of a step of which a person said that it happened: it is sent no more, only finished."""
 
 
+OUTCOME_UNKNOWN = "outcome_unknown"
+"""The code of what may or may not have happened."""
+
+
 def fresh(context: RunContext, step: BaseStep, path: str) -> StepRecord:
     """A step that begins now."""
     return StepRecord(
@@ -120,3 +124,20 @@ def moved(
         EntryType.ACTION_OUTCOME, attempt.path, run_id=attempt.run_id, payload=payload or None, data=data
     )
     return after, move, told
+
+
+def without_outcome(scribe: Scribe, attempt: Attempt, why: str) -> tuple[Attempt, MoveAttempt, Entry]:
+    """An attempt of which nobody knows whether it took effect, told as `moved` tells an outcome."""
+    return moved(scribe, attempt, AttemptState.UNKNOWN, code=OUTCOME_UNKNOWN, error=why)
+
+
+def in_doubt(record: StepRecord, why: str) -> StepRecord:
+    """The record of a step whose action has no known outcome."""
+    return record.model_copy(update={"state": StepState.UNKNOWN, "error_code": OUTCOME_UNKNOWN, "error": why})
+
+
+def tried(attempt: Attempt) -> StepRecord:
+    """The record of an action that was intended before anything was noted of its step."""
+    return StepRecord(
+        run_id=attempt.run_id, path=attempt.path, kind="use", state=StepState.WAITING, started_at=attempt.intended_at
+    )

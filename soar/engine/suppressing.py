@@ -7,6 +7,7 @@ from datetime import datetime, timedelta
 from typing import Any
 
 from soar.engine.authority import Authority
+from soar.engine.recorder import record_alone
 from soar.engine.scribe import Scribe
 from soar.errors import InputError, NotFoundError, StateConflictError
 from soar.library.index import checks
@@ -82,7 +83,7 @@ class Suppressor:
         await self._may(Deed.SUPPRESS, new)
         old = [each for each in await self._store.suppressions() if each.over_at + LONGEST < now]
         forgotten = [SetControl(key=key_of(each.id), value=None) for each in old]
-        await self._commit(Fact(writes=(_kept(new), *forgotten), entries=(told,)))
+        await record_alone(self._store, Fact(writes=(_kept(new), *forgotten), entries=(told,)))
         return new
 
     async def end(self, name: str, *, reason: str) -> Suppression:
@@ -94,18 +95,13 @@ class Suppressor:
         await self._may(Deed.UNSUPPRESS, found)
         ended = found.model_copy(update={"ended_at": now, "ended_by": self._person})
         told = self._scribe.entry(EntryType.SUPPRESSION_ENDED, found.id, payload={"reason": reason})
-        await self._commit(Fact(writes=(_kept(ended),), entries=(told,)))
+        await record_alone(self._store, Fact(writes=(_kept(ended),), entries=(told,)))
         return ended
 
     async def _may(self, deed: Deed, suppression: Suppression) -> None:
         for playbook in suppression.playbooks or (None,):
             subject = SubjectFacts(kind="suppression", id=suppression.id, playbook=playbook)
             await self._authority.require(self._person, deed, subject)
-
-    async def _commit(self, fact: Fact) -> None:
-        refusal = (await self._store.commit([fact]))[0]
-        if refusal is not None:
-            raise refusal
 
 
 async def find_suppression(store: Store, name: str) -> Suppression:

@@ -2,13 +2,13 @@
 
 from __future__ import annotations
 
-import json
 from collections.abc import Mapping, Sequence
 from dataclasses import asdict, dataclass
 from datetime import timedelta
 from typing import Any
 
 from soar.engine.admission import run_created
+from soar.engine.companion import companion, one_action
 from soar.engine.context import RunContext, Scope
 from soar.engine.scribe import Data, Scribe
 from soar.errors import InputError
@@ -137,26 +137,13 @@ _CAME_TO_NOTHING = frozenset({RunState.FAILED, RunState.DENIED, RunState.CANCELL
 
 def undo_run(run: Run, *, scribe: Scribe, path: str, undo: Undo, person: str | None = None) -> Run:
     """A run that does nothing but this; its values travel in `vars`, and so does who asked for it."""
-    return Run(
-        id=scribe.ids.new("run"),
-        kind=RunKind.UNDO,
-        state=RunState.READY,
-        playbook_id=run.playbook_id,
-        playbook_digest=run.playbook_digest,
-        alert_id=run.alert_id,
-        parent_run_id=run.id,
-        parent_path=path,
-        vars={"use": undo.use, "params": undo.params}
-        | ({"requester": person} if person else {})
-        | ({"redacted": list(undo.redacted)} if undo.redacted else {}),
-        priority=run.priority,
-        depth=run.depth,
-        created_at=scribe.clock.now(),
-    )
+    values = {"use": undo.use, "params": undo.params}
+    values |= {"requester": person} if person else {}
+    values |= {"redacted": list(undo.redacted)} if undo.redacted else {}
+    return companion(run, scribe=scribe, kind=RunKind.UNDO, path=path, values=values)
 
 
 def undo_playbook(run: Run, playbook: Playbook) -> Playbook:
-    """What an undo run interprets. Values are taken from `vars`, so that none is ever rendered a second time."""
-    params = {name: f"${{{{ vars.params.{json.dumps(name)} }}}}" for name in run.vars["params"]}
-    step = ActionStep.model_validate({"id": "undo", "use": run.vars["use"], "with": params})
-    return playbook.model_copy(update={"steps": (step,), "on_error": (), "outputs": {}})
+    """What an undo run interprets."""
+    params = run.vars["params"]
+    return one_action(playbook, step_id="undo", use=run.vars["use"], values="vars.params", names=params)

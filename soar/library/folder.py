@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import contextlib
 import hashlib
 from collections import defaultdict
 from collections.abc import Collection, Iterable, Iterator, Mapping
@@ -17,6 +18,9 @@ from soar.located import did_you_mean, read_text
 from soar.model.catalogue import Catalogue
 from soar.model.playbook import CallStep, Playbook
 
+Files = frozenset[tuple[str, int, int]]
+"""Of each file its path, time of change and size: what tells whether any has changed."""
+
 
 @dataclass(frozen=True)
 class Library:
@@ -25,6 +29,7 @@ class Library:
     playbooks: Mapping[str, Playbook]
     errors: tuple[PlaybookError, ...]
     digest: str
+    files: Files = field(repr=False)  # as they stood before they were read
     _texts: Mapping[str, str] = field(repr=False)
 
     def text_of(self, digest: str) -> str:
@@ -67,7 +72,14 @@ def load_folders(paths: Iterable[Path], catalogue: Catalogue) -> Library:
     errors: list[PlaybookError] = []
     broken: set[str] = set()
     by_id: dict[str, list[_File]] = defaultdict(list)
-    for path in _files(paths, errors):
+    folders = list(paths)
+    files = files_below(folders)
+    errors += [
+        PlaybookError("is no folder; create it, or correct soar.yaml", Place(str(folder)))
+        for folder in folders
+        if not folder.is_dir()
+    ]
+    for path in _paths(folders):
         try:
             text = read_text(path, PlaybookError)
         except PlaybookError as failure:
@@ -86,7 +98,17 @@ def load_folders(paths: Iterable[Path], catalogue: Catalogue) -> Library:
     errors.extend(error for same in by_id.values() if len(same) > 1 for error in _twice(same))
     good = {name: same[0] for name, same in by_id.items() if len(same) == 1 and name not in broken}
     errors.extend(_drop_bad_calls(good, by_id))
-    return _library(good, errors)
+    return _library(good, errors, files)
+
+
+def files_below(folders: Iterable[Path]) -> Files:
+    """The files that `load_folders` would read, as they stand now."""
+    found = set()
+    for path in _paths(folders):
+        with contextlib.suppress(OSError):  # it went while we looked
+            status = path.stat()
+            found.add((str(path), status.st_mtime_ns, status.st_size))
+    return frozenset(found)
 
 
 def keeping(before: Library, after: Library) -> Library:
@@ -104,32 +126,34 @@ def keeping(before: Library, after: Library) -> Library:
         return after
     texts = {each.digest: before.text_of(each.digest) for each in kept.values()}
     texts |= {each.digest: after.text_of(each.digest) for each in after.playbooks.values()}
-    return _named({**after.playbooks, **kept}, errors=after.errors, texts=texts)
+    return _named({**after.playbooks, **kept}, errors=after.errors, texts=texts, files=after.files)
 
 
-def _files(folders: Iterable[Path], errors: list[PlaybookError]) -> list[Path]:
+def _paths(folders: Iterable[Path]) -> list[Path]:
     found: dict[Path, None] = {}  # folders may overlap
     for folder in folders:
-        if not folder.is_dir():
-            errors.append(PlaybookError("is no folder; create it, or correct soar.yaml", Place(str(folder))))
         inside = (path for pattern in ("*.yaml", "*.yml") for path in folder.rglob(pattern) if path.is_file())
         found.update(dict.fromkeys(sorted(inside)))
     return [path for path in found if not path.name.endswith((".test.yaml", ".test.yml"))]
 
 
-def _library(good: Mapping[str, _File], errors: list[PlaybookError]) -> Library:
+def _library(good: Mapping[str, _File], errors: list[PlaybookError], files: Files) -> Library:
     texts = {file.playbook.digest: file.text for file in good.values()}
     playbooks = {name: file.playbook for name, file in good.items()}
-    return _named(playbooks, errors=sorted(errors, key=lambda error: error.place or Place("")), texts=texts)
+    in_order = sorted(errors, key=lambda error: error.place or Place(""))
+    return _named(playbooks, errors=in_order, texts=texts, files=files)
 
 
-def _named(found: Mapping[str, Playbook], *, errors: Iterable[PlaybookError], texts: Mapping[str, str]) -> Library:
+def _named(
+    found: Mapping[str, Playbook], *, errors: Iterable[PlaybookError], texts: Mapping[str, str], files: Files
+) -> Library:
     playbooks = dict(sorted(found.items()))
     digests = "\n".join(f"{name} {playbook.digest}" for name, playbook in playbooks.items())
     return Library(
         playbooks=MappingProxyType(playbooks),
         errors=tuple(errors),
         digest=hashlib.sha256(digests.encode()).hexdigest(),
+        files=files,
         _texts=MappingProxyType(dict(texts)),
     )
 

@@ -47,6 +47,10 @@ APPROVAL_MOVES = MappingProxyType(
 )
 
 
+OPEN = frozenset(APPROVAL_MOVES)
+"""The states from which a request can still move: people may decide, or what they granted may be sent."""
+
+
 class Person(Frozen):
     """Someone who acts on soar, as the session or identity provider says, never as a body claims."""
 

@@ -7,7 +7,6 @@ they began with. What is new is durable before any run can name it.
 from __future__ import annotations
 
 import asyncio
-from pathlib import Path
 from typing import Any
 
 import structlog
@@ -15,7 +14,7 @@ import structlog
 from soar.engine.recorder import Recorder
 from soar.engine.scribe import Data, Scribe
 from soar.errors import StoreError
-from soar.library.folder import Library, keeping
+from soar.library.folder import Library, files_below, keeping
 from soar.library.index import TriggerIndex
 from soar.model.entry import EntryType
 from soar.service.assembly import Service, index_of, library_of
@@ -24,8 +23,6 @@ from soar.store.port import Fact, InsertPlaybook
 log = structlog.get_logger(__name__)
 
 WATCH_SECONDS = 2.0
-
-Snapshot = frozenset[tuple[str, int, int]]  # path, time of change and size
 
 
 class Reloader:
@@ -44,18 +41,21 @@ class Reloader:
 
     async def run(self) -> None:
         """Until cancelled."""
-        settings = self._service.loaded.settings
-        folders = [self._service.loaded.path(path) for path in settings.playbooks]
-        seen: Snapshot = frozenset()  # the first look finds a change: files may be newer than what was loaded at start
+        watched = self._service.loaded.settings.watch_playbooks
         while True:
             try:
-                await asyncio.wait_for(self._asked.wait(), WATCH_SECONDS if settings.watch_playbooks else None)
+                await asyncio.wait_for(self._asked.wait(), WATCH_SECONDS if watched else None)
             except TimeoutError:
-                now = await asyncio.to_thread(snapshot, folders)
-                if now == seen:
-                    continue
-                seen = now
-            self._asked.clear()
+                await self.look()
+            else:
+                self._asked.clear()
+                await self.reload()
+
+    async def look(self) -> None:
+        """Reload where a file is another one than was loaded last, or has come or gone."""
+        loaded = self._service.loaded
+        folders = [loaded.path(path) for path in loaded.settings.playbooks]
+        if await asyncio.to_thread(files_below, folders) != self._service.library.files:
             await self.reload()
 
     async def reload(self) -> None:
@@ -100,19 +100,6 @@ def loaded(library: Library, scribe: Scribe, worker: str, *, before: Library | N
         data |= {"replaces": before.digest, "changed": len(changed)}
     entry = scribe.entry(EntryType.PLAYBOOKS_LOADED, library.digest, payload=payload, data=data)
     return Fact(writes=pins, entries=(entry,))
-
-
-def snapshot(folders: list[Path]) -> Snapshot:
-    """What tells whether a file below these folders has changed."""
-    found = set()
-    for folder in folders:
-        for path in (path for pattern in ("*.yaml", "*.yml") for path in folder.rglob(pattern)):
-            try:
-                status = path.stat()
-            except OSError:  # it went while we looked
-                continue
-            found.add((str(path), status.st_mtime_ns, status.st_size))
-    return frozenset(found)
 
 
 def _load(service: Service, before: Library) -> tuple[Library, TriggerIndex]:

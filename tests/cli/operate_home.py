@@ -24,7 +24,7 @@ from soar.settings import load_settings
 
 TOKEN = "a-token-for-tests"
 ORIGIN = "soar.test/journal"
-REST_SECONDS = 20.0
+REST_SECONDS = 60.0
 LOOK_SECONDS = 0.02
 
 PLAYBOOKS = {

@@ -1,11 +1,15 @@
 """The commands of the day, on a store that a real run has filled."""
 
+import asyncio
 import json
+import socket
 import sqlite3
 import subprocess
 import sys
+from uuid import uuid4
 
 import pytest
+from aiokafka import AIOKafkaProducer
 
 from soar.lab.faults import Fault, Mode
 from soar.model.approval import ApprovalState
@@ -20,7 +24,40 @@ def test_status_counts_everything_and_says_how_much_is_signed(filled: Home) -> N
     assert status["runs"] == {"succeeded": 2, "denied": 1, "waiting": 2}
     assert status["approvals"] == {"pending": 2}
     assert status["entries"] == status["signed"] > 20
+    assert status["kafka"] is None
     assert "4 matched" in filled.soar("status").out
+
+
+def test_status_says_what_waits_in_kafka(kafka: str, copy: Home) -> None:
+    topic = f"status-{uuid4().hex[:8]}"
+
+    async def produce() -> None:
+        async with AIOKafkaProducer(bootstrap_servers=kafka) as producer:
+            for _ in range(3):
+                await producer.send_and_wait(topic, b"{}")
+
+    asyncio.run(produce())
+    consume(copy, kafka, topic)
+    assert copy.soar("status", "--json").json["kafka"] == {"group": topic, "records": 3, "problem": None}
+    assert f"3 records wait for group {topic}" in copy.soar("status").out
+
+
+def test_status_tells_all_else_when_the_broker_is_away(copy: Home) -> None:
+    with socket.socket() as closed:
+        closed.bind(("127.0.0.1", 0))
+        consume(copy, f"127.0.0.1:{closed.getsockname()[1]}", "alerts")
+        status = copy.soar("status", "--json")
+    assert status.code == 0
+    assert status.json["kafka"]["records"] is None
+    assert "cannot be asked" in status.json["kafka"]["problem"]
+    assert status.json["alerts"]["matched"] == 4
+
+
+def consume(home: Home, servers: str, topic: str) -> None:
+    """Configure a topic, under a group of the same name."""
+    document = json.loads(home.config.read_text())
+    document["kafka"] = {"bootstrap_servers": servers, "topics": [topic], "group_id": topic}
+    home.config.write_text(json.dumps(document))
 
 
 def test_alerts_are_listed_by_outcome_and_source(filled: Home) -> None:

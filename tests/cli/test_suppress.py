@@ -84,3 +84,18 @@ def test_only_a_named_person_holds_alerts_back(filled: Home, tmp_path: Path) -> 
     strict.config.write_text(json.dumps(document))
     ended = strict.soar(*HOLD, "--match", "rule.id=x", "--for", "1h")
     assert ended.code == 3
+
+
+def test_a_playbook_that_is_none_is_refused_with_the_nearest_name(copy: Home) -> None:
+    ended = copy.soar(*HOLD, "--everything", "--for", "1h", "--playbook", "contian")
+    assert (ended.code, ended.error) == (2, "no playbook 'contian'; did you mean 'contain'?")
+    assert copy.soar("suppress", "list", "--json").json == []
+
+
+def test_a_playbook_in_force_can_be_held_back_though_its_file_is_broken_by_now(copy: Home) -> None:
+    (copy.folder / "playbooks" / "contain.yaml").write_text("playbook: [")
+    added = copy.soar(*HOLD, "--everything", "--for", "1h", "--playbook", "contain", "--json").json
+    assert added["playbooks"] == ["contain"]
+    ended = copy.soar(*HOLD, "--everything", "--for", "1h", "--playbook", "never-ran")
+    assert "left out with errors:" in ended.error
+    assert "contain.yaml" in ended.error

@@ -210,7 +210,7 @@ class Life:
 
     async def until_closed(self, approval: Approval) -> None:
         """Until a granted request has been used or has ended."""
-        async with asyncio.timeout(30):  # no event tells
+        async with asyncio.timeout(60):  # no event tells
             while (now := await self.inner.approval(approval.id)) and now.state is ApprovalState.GRANTED:  # noqa: ASYNC110
                 await asyncio.sleep(0.005)
 

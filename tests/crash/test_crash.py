@@ -28,8 +28,7 @@ ALLOWED = MappingProxyType(
     {
         "soar.cli.erase:_erase > store.erase": "one transaction of a command; no run, nothing is sent",
         "soar.cli.erase:_scrub > store.scrub": "cleans files of what is erased already; the same call again does it",
-        "soar.cli.keys:tell > opened.store.commit": "the service is stopped; tests/cli/test_keys.py stops it halfway",
-        "soar.cli.keys:take_over > store.add_checkpoint": "as above",
+        "soar.cli.keys:take_over > store.add_checkpoint": "the service is stopped; tests/cli/test_keys.py stops it",
         **dict.fromkeys(
             (
                 "soar.engine.interpreter:Interpreter._in_time > self._replayed",
@@ -73,7 +72,7 @@ ALLOWED = MappingProxyType(
         ),
         **dict.fromkeys(
             (
-                "soar.engine.promotion:promote > store.commit",
+                "soar.engine.promotion:promote > record_alone",
                 "soar.engine.shadowing:Shadow._compared > self._recorder.record",
                 "soar.engine.shadowing:Shadow.run > self._compared",
                 "soar.service.promoting:Promotion._attempt > self.take",

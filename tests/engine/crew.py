@@ -104,6 +104,6 @@ def limit(home: Path, limits: str, instance: str = "lab_desk") -> None:
 
 
 async def until(holds: Callable[[], Any]) -> None:
-    async with asyncio.timeout(30):
+    async with asyncio.timeout(60):
         while not await holds():  # noqa: ASYNC110 - another process's rows ring no bell here
             await asyncio.sleep(0.02)

@@ -207,7 +207,7 @@ class House:
 
     async def until_sent(self, count: int = 1) -> None:
         """Until so many requests reached the lab."""
-        async with asyncio.timeout(10):
+        async with asyncio.timeout(60):
             while True:
                 if len(self.sent()) >= count:
                     return
@@ -240,7 +240,7 @@ class House:
 async def settle(house: House) -> None:
     """Until no run is running or due, and none is ready but those that a lock keeps: nobody takes them for long."""
     untaken = 0
-    async with asyncio.timeout(30):
+    async with asyncio.timeout(60):
         while untaken < 25:
             due = await house.running.timekeeper.tick() or (await house.store.calls(house.clock.now())).turns
             house.running.usher.ring()

@@ -35,7 +35,7 @@ async def want(house: House, revision: str) -> None:
 
 
 async def in_force(house: House, revision: str) -> None:
-    async with asyncio.timeout(20):
+    async with asyncio.timeout(60):
         while house.running.gate.revision != revision:  # noqa: ASYNC110 - the service rings no bell for it
             await asyncio.sleep(0.02)
 

@@ -48,7 +48,7 @@ async def compared(house: House, count: int) -> Shadow:
     """The shadow, once it has compared so many."""
     shadow = house.running.shadow
     assert shadow is not None
-    async with asyncio.timeout(10):
+    async with asyncio.timeout(60):
         while shadow.seen.total() < count:  # noqa: ASYNC110 - nothing waits for a shadow, so it rings no bell
             await asyncio.sleep(0.01)
     return shadow
@@ -159,7 +159,7 @@ async def test_what_comes_too_fast_is_dropped_and_counted_and_an_engine_that_is_
     with pytest.raises(PolicyUnavailableError):
         await gate.decide(rehearsal()[0].document())
     running = asyncio.create_task(shadow.run())
-    async with asyncio.timeout(10):
+    async with asyncio.timeout(60):
         while shadow.seen["failed"] < 3:  # noqa: ASYNC110 - as above
             await asyncio.sleep(0.01)
     running.cancel()

@@ -303,7 +303,7 @@ async def test_not_even_a_bug_in_the_store_leaves_a_caller_waiting(store: Around
     store.before = bug
     await recorder.start()
     with pytest.raises(StoreUnavailableError):
-        await asyncio.wait_for(recorder.record(Fact()), 5)
+        await asyncio.wait_for(recorder.record(Fact()), 60)
     store.before = None
     await recorder.record(Fact())
     await recorder.stop()

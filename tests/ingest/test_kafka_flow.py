@@ -147,7 +147,7 @@ async def test_where_that_does_not_help_it_gives_up(topic: Topic, tmp_path: Path
     async with AIOKafkaProducer(bootstrap_servers=topic.servers) as producer:
         await producer.send_and_wait(topic.name, alert(1), partition=0)
     source, made = deaf(topic, 9)
-    async with door(tmp_path) as opened, asyncio.timeout(40):
+    async with door(tmp_path) as opened, asyncio.timeout(60):
         with pytest.raises(IntakeStuckError, match=f"{topic.name}/0"):
             await source.run(opened.admit)
     assert len(made) == 2

@@ -58,7 +58,7 @@ async def test_a_dropped_connection_gives_no_answer_and_the_log_says_what_was_do
 async def test_a_slow_answer_comes_after_the_act(lab: LabServer, client: httpx.AsyncClient) -> None:
     lab.faults.put("edr", Fault(mode=Mode.SLOW, seconds=60, times=1))
     with pytest.raises(httpx.ReadTimeout):
-        await client.post(ISOLATE, timeout=0.2)
+        await client.post(ISOLATE, timeout=httpx.Timeout(60, read=1))
     assert _isolated(lab)
 
 

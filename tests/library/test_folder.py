@@ -3,7 +3,7 @@
 import pytest
 
 from soar.errors import NotFoundError
-from soar.library.folder import load_folders
+from soar.library.folder import files_below, load_folders
 
 
 def write(folder, name, body="steps: [{stop: succeeded}]", *, playbook=None):
@@ -118,3 +118,18 @@ def test_who_calls_what_was_left_out_is_left_out_in_turn(load, tmp_path):
     write(tmp_path, "b", "steps: [{call: c}]")
     write(tmp_path, "c", "steps: [{use: no.such}]")
     assert not load(tmp_path).playbooks
+
+
+def test_a_file_saved_while_the_folder_is_read_has_changed_since(everything, tmp_path):
+    """Whoever watches the folder finds it, whether the old text was read or the new."""
+    write(tmp_path, "one", "steps: [{use: ticket.create, with: {title: t}}]")
+
+    class SavedMeanwhile:
+        def __getattr__(self, name):
+            write(tmp_path, "one", "steps: [{use: ticket.create, with: {title: another}}]")
+            return getattr(everything, name)
+
+    library = load_folders([tmp_path], SavedMeanwhile())
+    assert list(library.playbooks) == ["one"]
+    assert files_below([tmp_path]) != library.files
+    assert files_below([tmp_path]) == load_folders([tmp_path], everything).files

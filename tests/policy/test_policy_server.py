@@ -425,7 +425,7 @@ def environment(pid: int) -> set[str]:
 
 
 async def until_away_no_more(engine: OpaEngine) -> None:
-    async with asyncio.timeout(20):
+    async with asyncio.timeout(60):
         while True:
             with suppress(PolicyUnavailableError):
                 await engine.check()
@@ -434,6 +434,6 @@ async def until_away_no_more(engine: OpaEngine) -> None:
 
 
 async def until(holds: Callable[[], bool]) -> None:
-    async with asyncio.timeout(20):
+    async with asyncio.timeout(60):
         while not holds():  # noqa: ASYNC110 - another process has no event of ours
             await asyncio.sleep(0.02)

@@ -8,6 +8,8 @@ from collections import Counter
 from pathlib import Path
 from typing import Any
 
+import structlog
+
 from soar.demo.scenario import home_with_lab
 from soar.model.alert import Record
 from soar.model.entry import EntryType
@@ -115,6 +117,22 @@ async def test_nothing_changed_is_nothing_told(tmp_path: Path) -> None:
     await lab.stop()
 
 
+async def test_a_look_loads_nothing_until_a_file_is_another_one_than_was_loaded(tmp_path: Path) -> None:
+    """At start, after a change, and where the change is a mistake: every file is loaded once."""
+    config, lab = await home_with_lab(tmp_path / "home")
+    async with at_work(config, {}) as (running, _):
+        looks = []
+        for text in (None, PLAYBOOK.format(name="probe", version=1), "playbook: probe\nstesp: []\n"):
+            if text is not None:
+                (tmp_path / "home" / "playbooks" / "probe.yaml").write_text(text)
+            with structlog.testing.capture_logs() as told:
+                await running.reloader.look()
+                await running.reloader.look()
+            looks.append([each["event"] for each in told if each["event"].startswith("playbooks.")])
+        assert looks == [[], ["playbooks.reloaded"], ["playbooks.unchanged"]]
+    await lab.stop()
+
+
 async def test_a_file_that_changes_is_noticed_where_that_is_watched(tmp_path: Path) -> None:
     config, lab = await home_with_lab(tmp_path / "home")
     config.write_text(f"{config.read_text()}\nwatch_playbooks: true\n")
@@ -142,7 +160,7 @@ async def test_workers_reload_one_after_the_other_and_either_carries_out_what_th
         async def runs() -> list[Run]:
             return await one.service.store.runs(playbook_id="probe", limit=1000)
 
-        async with asyncio.timeout(30):
+        async with asyncio.timeout(60):
             while {run.state for run in await runs()} != {RunState.SUCCEEDED}:  # noqa: ASYNC110 - nothing tells
                 await asyncio.sleep(0.05)
         found = Counter(run.playbook_digest for run in await runs())

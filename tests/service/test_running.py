@@ -38,7 +38,7 @@ async def test_an_alert_sent_by_http_runs_to_its_end(running: tuple[Running, Doo
     async with httpx.AsyncClient(base_url=doors.url or "", headers={"Authorization": f"Bearer {token}"}) as http:
         answer = (await http.post("/ingest/test", json=body)).json()
         assert answer["alerts"][0]["outcome"] == "matched"
-        async with asyncio.timeout(20):
+        async with asyncio.timeout(60):
             while not await service.store.runs(state=RunState.SUCCEEDED):  # noqa: ASYNC110 - the store has no event
                 await asyncio.sleep(0.05)
         metrics = (await http.get("/metrics")).text

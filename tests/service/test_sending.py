@@ -116,7 +116,7 @@ async def bury(store: SqliteStore, number: int, value: bytes = b"{cut") -> None:
 
 
 async def all_sent(store: SqliteStore) -> None:
-    async with asyncio.timeout(30):
+    async with asyncio.timeout(60):
         while await store.unsent_letters(1):  # noqa: ASYNC110 - nothing tells
             await asyncio.sleep(0.02)
 

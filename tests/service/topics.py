@@ -19,7 +19,7 @@ async def read(servers: str, topic: str, enough: Callable[[list[ConsumerRecord]]
     consumer = AIOKafkaConsumer(topic, bootstrap_servers=servers, auto_offset_reset="earliest")
     await consumer.start()
     try:
-        async with asyncio.timeout(40):
+        async with asyncio.timeout(60):
             while not enough(found):
                 found.append(await consumer.getone())
     finally:
@@ -44,6 +44,6 @@ async def at_work(config: Path, environ: Mapping[str, str]) -> AsyncIterator[tup
 
 async def until(held: Callable[[], bool]) -> None:
     """Wait for it."""
-    async with asyncio.timeout(30):
+    async with asyncio.timeout(60):
         while not held():  # noqa: ASYNC110 - nothing tells
             await asyncio.sleep(0.02)
