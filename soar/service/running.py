@@ -144,7 +144,7 @@ class Running:
     def _taken(self, bundle: Bundle) -> None:
         self.service.bundle = bundle
 
-    async def admit(self, records: Sequence[Record]) -> list[Admitted]:
+    async def admit(self, records: Sequence[Record]) -> Sequence[Admitted]:
         """The door for every source."""
         try:
             admitted = await self.intake.admit(records)
