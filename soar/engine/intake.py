@@ -11,6 +11,7 @@ import structlog
 
 from soar.engine.admission import Admission, Admitted, Candidate, Consumed, window_key
 from soar.engine.awaited import keys_in
+from soar.engine.joining import Joint
 from soar.engine.naming import Names
 from soar.engine.scribe import Scribe
 from soar.errors import StoreError, StoreUnavailableError
@@ -51,8 +52,9 @@ class Intake:
         self._index = index  # asked for each batch, so that a reload takes effect between batches
         self._admitted = admitted  # wakes the worker
         self._names: Names | None = None  # the store has their key
+        self._joint = Joint(self._admit)
 
-    async def admit(self, records: Sequence[Record]) -> list[Admitted]:
+    async def admit(self, records: Sequence[Record]) -> Sequence[Admitted]:
         """Consume a batch of records; on return all of it is durable.
 
         Raises StoreUnavailableError: none of it is, and the source must not commit its offsets.
@@ -74,16 +76,16 @@ class Intake:
                 turn = now() + TURN_SECONDS
         return consumed
 
-    async def take(self, consumed: Sequence[Consumed]) -> list[Admitted]:
+    async def take(self, consumed: Sequence[Consumed]) -> Sequence[Admitted]:
         """Admit what was read, as `admit` does."""
-        names = self._names
-        assert names is not None, "what was read has names"
-        admitted = await self._admit(consumed, names)
+        admitted = await self._joint.admit(consumed)
         self._admitted()
         return admitted
 
-    async def _admit(self, consumed: Sequence[Consumed], names: Names) -> list[Admitted]:
+    async def _admit(self, consumed: Sequence[Consumed]) -> list[Admitted]:
         """One transaction for all; where the store refuses it, one for each, so that one record stops no other."""
+        names = self._names
+        assert names is not None, "what was consumed has names"
         admission = Admission(scribe=self._scribe, names=names, now=self._scribe.clock.now())
         admitted: list[Admitted] = []
 
@@ -98,11 +100,11 @@ class Intake:
             raise
         except StoreError as refusal:
             if len(consumed) > 1:
-                return [done for one in consumed for done in await self._admit([one], names)]
+                return [done for one in consumed for done in await self._admit([one])]
             if not consumed[0].candidates:
                 raise
             log.warning("intake.refused", coordinates=consumed[0].record.coordinates, why=str(refusal))
-            return await self._admit([self._buried(consumed[0], refusal)], names)
+            return await self._admit([self._buried(consumed[0], refusal)])
         return admitted
 
     def _buried(self, refused: Consumed, refusal: StoreError) -> Consumed:

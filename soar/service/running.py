@@ -147,11 +147,11 @@ class Running:
     def _taken(self, bundle: Bundle) -> None:
         self.service.bundle = bundle
 
-    async def admit(self, records: Sequence[Record]) -> list[Admitted]:
+    async def admit(self, records: Sequence[Record]) -> Sequence[Admitted]:
         """The door for every source."""
         return await self.take(await self.intake.read(records))
 
-    async def take(self, consumed: Sequence[Consumed]) -> list[Admitted]:
+    async def take(self, consumed: Sequence[Consumed]) -> Sequence[Admitted]:
         """Admit what was read."""
         try:
             admitted = await self.intake.take(consumed)

@@ -9,11 +9,12 @@ from collections.abc import Callable
 from soar.model.run import RunState, StepState
 from soar.store import port
 from soar.store.postgres import reads
-from soar.store.postgres.batch import Batch, Tip
+from soar.store.postgres.batch import Batch
 from soar.store.postgres.connect import Db, OvertakenError, RefusedError
 from soar.store.postgres.database import Done
 from soar.store.postgres.sheet import Held
 from soar.store.postgres.sql import statements
+from soar.store.postgres.tip import Tip
 
 _OPEN = frozenset({RunState.READY, RunState.RUNNING, RunState.WAITING})
 

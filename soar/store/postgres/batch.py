@@ -24,6 +24,7 @@ from soar.store.postgres.database import Done
 from soar.store.postgres.rows import RunRow, array, columns
 from soar.store.postgres.sheet import Chain, Held, Sheet
 from soar.store.postgres.sql import statements, together
+from soar.store.postgres.tip import Tip
 from soar.store.postgres.turns import TurnNames
 from soar.store.postgres.writes import apply, check_lease
 from soar.store.turns import hold_key
@@ -37,23 +38,7 @@ _PLAIN = ("acted", "windows", "playbooks", "records", "alerts", "dead_letters", 
 
 
 @dataclass(slots=True)
-class Tip:
-    """The tree as this process has left it: size and frontier. A guess, which the statement that appends checks.
-
-    `seen` is what was found last, and `known` the same as long as nobody else seems to append.
-    """
-
-    seen: tuple[int, bytes] | None = None
-    known: tuple[int, bytes] | None = None
-
-    def found(self, size: int, frontier: bytes, *, alone: bool = True) -> None:
-        """Note the tree as it will be when the transaction commits; a wrong note costs one more statement."""
-        self.seen = (size, frontier)
-        self.known = self.seen if alone else None
-
-
-@dataclass(slots=True)
-class _Names:
+class Names:
     """The rows that facts will ask for, by name."""
 
     runs: set[str] = field(default_factory=set)
@@ -131,7 +116,7 @@ class _Names:
         return bool(self.runs - new or self.steps or self.attempts or self.approvals or self.control or turns)
 
     @classmethod
-    def of(cls, facts: Sequence[port.Fact]) -> _Names:
+    def of(cls, facts: Sequence[port.Fact]) -> Names:
         """What all these facts touch."""
         names = cls()
         for fact in facts:
@@ -151,7 +136,7 @@ async def write_together(db: Db, facts: Sequence[port.Fact], tip: Tip) -> Done[l
 
 async def write_apart(db: Db, facts: Sequence[port.Fact]) -> Done[list[StoreError | None]]:
     """Write facts in one transaction, each as a batch of its own, without those that the database refuses."""
-    names = _Names.of(facts)
+    names = Names.of(facts)
     await db.fetch(statements("writes.sql")["lock_runs"], array(sorted(names.runs)))
     await names.turns.lock(db, Sheet())
     await names.counts.lock(db)
@@ -197,14 +182,14 @@ class Batch:
     def __init__(self, facts: Sequence[port.Fact]) -> None:
         self.xid = ""
         self.sheet = Sheet()
+        self.sealed: list[tuple[Entry, int | None, Sealed]] = []
         self._facts = facts
-        self._sealed: list[tuple[Entry, int | None, Sealed]] = []
         self._turns = TurnNames()
 
     @property
     def entry_id(self) -> str | None:
         """A name by which the journal shows whether this batch was committed."""
-        return self._sealed[0][0].id if self._sealed else None
+        return self.sealed[0][0].id if self.sealed else None
 
     @property
     def wakes(self) -> bool:
@@ -213,13 +198,13 @@ class Batch:
 
     async def load(self, db: Db, *, xid: str = "") -> None:
         """Lock the runs, then read what else the facts ask for; `xid` where the transaction's name is known already."""
-        names = _Names.of(self._facts)
+        names = Names.of(self._facts)
         self.xid = xid
         new = {w.run.id for fact in self._facts for w in fact.writes if isinstance(w, port.InsertRun)}
         if not xid or names.more_than(new):
             await self._load(db, names)
 
-    async def _load(self, db: Db, names: _Names) -> None:
+    async def _load(self, db: Db, names: Names) -> None:
         sql = statements("writes.sql")
         for row in await db.fetch(sql["lock_runs"], array(sorted(names.runs))):
             run = RunRow(*row)
@@ -254,10 +239,11 @@ class Batch:
 
     async def apply(self) -> list[StoreError | None]:
         """Apply the facts in order, each to what those before it left; one result per fact."""
-        results = []
+        results: list[StoreError | None] = []
         for start in range(0, len(self._facts), _AT_ONCE):
+            if start:
+                await asyncio.sleep(0)
             results += [self._refusal(fact) for fact in self._facts[start : start + _AT_ONCE]]
-            await asyncio.sleep(0)
         return results
 
     def _refusal(self, fact: port.Fact) -> StoreError | None:
@@ -277,7 +263,7 @@ class Batch:
             self.sheet.drop()
             return StoreError(f"a value cannot be stored: {type(failure).__name__}: {failure}")
         self.sheet.keep()
-        self._sealed += sealed
+        self.sealed += sealed
         return None
 
     def _seal(self, entry: Entry) -> tuple[Entry, int | None, Sealed]:
@@ -305,15 +291,18 @@ class Batch:
             ("approvals", [held.values for held in sheet.written("approvals", new=False)]),
             ("clear_control", sheet.deleted("control")),
             *((table, sheet.written(table)) for table in _PLAIN),
-            ("payloads", [(e.id, s.salt, s.payload) for e, _, s in self._sealed if s.payload is not None]),
+            ("payloads", [(e.id, s.salt, s.payload) for e, _, s in self.sealed if s.payload is not None]),
         )
         filled: dict[str, list[Any]] = {name: columns(rows) for name, rows in parts if rows}
         if unclaim:
             filled["unclaim"] = [list(unclaim)]
         await turns.flush(db, sheet, self._turns)
-        guess = tip.known if self._sealed else None
+        if self.sealed:
+            await tip.take(db)
+            tip.remember(sheet.changed("chains"))
+        guess = tip.known if self.sealed else None
         if guess is not None:
-            filled |= self._grown(guess)
+            filled |= self.grown(guess)
         if filled:
             values = [column for rows in filled.values() for column in rows]
             changed, grown = await db.fetchrow(together("writes.sql", *filled), *values)
@@ -321,16 +310,16 @@ class Batch:
             if grown:
                 tip.found(filled["grow"][0], filled["grow"][1])
                 return
-        if self._sealed:
+        if self.sealed:
             await self._append(db, tip)
 
-    def _grown(self, tree: tuple[int, bytes]) -> dict[str, list[Any]]:
-        """The tree after this batch, as the parameters of `grow` and `append_grown`."""
+    def grown(self, tree: tuple[int, bytes]) -> dict[str, list[Any]]:
+        """The tree after this batch, as the parameters of `grow` and `append_grown`, by name."""
         size, raw = tree
-        frontier = Frontier.from_bytes(raw).extend(sealed.leaf_hash for _, _, sealed in self._sealed)
+        frontier = Frontier.from_bytes(raw).extend(sealed.leaf_hash for _, _, sealed in self.sealed)
         rows = [
             (index, entry.id, entry.type, entry.at, entry.run_id, seq, sealed.leaf, sealed.leaf_hash)
-            for index, (entry, seq, sealed) in enumerate(self._sealed, start=size)
+            for index, (entry, seq, sealed) in enumerate(self.sealed, start=size)
         ]
         return {"grow": [frontier.size, frontier.to_bytes(), size, raw], "append_grown": columns(rows)}
 
@@ -339,7 +328,7 @@ class Batch:
         size, raw = await db.fetchrow(statements("writes.sql")["lock_tree"])
         # Where others write too, a guess would be wrong most of the time.
         alone = tip.seen in {None, (size, raw)}
-        grown = self._grown((size, raw))
+        grown = self.grown((size, raw))
         await db.fetchrow(together("writes.sql", *grown), *(each for rows in grown.values() for each in rows))
         tip.found(grown["grow"][0], grown["grow"][1], alone=alone)
 

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import asyncio
 import contextlib
+import secrets
 from collections.abc import AsyncIterator, Awaitable, Callable
 from dataclasses import dataclass
 from typing import Any, Generic, TypeVar
@@ -53,13 +54,16 @@ class Database:
     A server that is away is waited for, `patience_seconds` long, as far as it is certain that nothing was written.
     """
 
-    def __init__(self, dsn: str, *, patience_seconds: float) -> None:
+    def __init__(self, dsn: str, *, patience_seconds: float, ended: Callable[[Db], None] = lambda _: None) -> None:
         self.where = where(dsn)
+        self._ended = ended  # told when a transaction on a connection is over, however it went
         self._dsn = dsn
         self._patience_seconds = patience_seconds
         self._pool: asyncpg.Pool | None = None
         self._closing = self._closed = False
         self._writes: set[asyncio.Task[Any]] = set()
+        self._name = secrets.token_hex(8)
+        self._ears: set[Callable[[], None]] = set()
 
     async def open(self) -> None:
         """Connect, check the server, bring the schema up to date; raises StoreUnavailableError."""
@@ -95,19 +99,30 @@ class Database:
 
         return await self._patiently(attempt)
 
-    async def write(self, work: Callable[[Db], Awaitable[Done[T]]], *, begin: str = "BEGIN") -> T:
+    async def write(self, work: Callable[[Db], Awaitable[Done[T]]], *, begin: str = "BEGIN", ring: bool = True) -> T:
         """Run `work` in a transaction, from the start again if it lost to another; raises RefusedError.
 
         It goes on to its end even where the caller is cancelled, who then does not learn whether it was written.
+        Without `ring` the caller tells those who listen in this process.
         """
+        return await self._to_the_end(lambda: self._transaction(work, begin, ring=ring))
+
+    async def write_at_once(self, statement: Callable[[Db], Awaitable[bool]], *, entry_id: str) -> bool:
+        """Run one statement, which is a transaction by itself; returns whether it wrote, as it says.
+
+        `entry_id` is an entry that it writes if it writes at all. Raises RefusedError; goes to its end as `write` does.
+        """
+        return await self._to_the_end(lambda: self._statement(statement, entry_id))
+
+    async def _to_the_end(self, attempt: Callable[[], Awaitable[T]]) -> T:
         if self._closing:
             raise StoreUnavailableError(f"store {self.where} is closed; nothing was written")
-        task = asyncio.create_task(self._patiently(lambda: self._transaction(work, begin)))
+        task = asyncio.create_task(self._patiently(attempt))
         self._writes.add(task)
         task.add_done_callback(self._writes.discard)
         return await asyncio.shield(task)
 
-    async def _transaction(self, work: Callable[[Db], Awaitable[Done[T]]], begin: str) -> T:
+    async def _transaction(self, work: Callable[[Db], Awaitable[Done[T]]], begin: str, *, ring: bool) -> T:
         async with self._connection() as db:
             try:
                 await db.execute(begin)
@@ -116,16 +131,50 @@ class Database:
                 if done.xid is None:
                     await db.execute("ROLLBACK")
                     return done.result
+                lost = await self._commit(db, done)
             except BaseException:
                 await _roll_back(db)
                 raise
-            lost = await _commit(db, done)
+            finally:
+                self._ended(db)
         # From here on the connection is gone. If we crash now, whoever asks next finds either all of it or nothing.
-        if lost is not None and not await self._took_effect(done):
+        if lost is not None and not await self._took_effect(lambda db: _status(db, done.xid), done.entry_id):
             raise _NotWrittenError(str(lost)) from lost
+        if done.wakes and ring:
+            for woken in self._ears:
+                woken()
         return done.result
 
-    async def _took_effect(self, done: Done[Any]) -> bool:
+    async def _commit(self, db: Db, done: Done[Any]) -> BaseException | None:
+        """Commit. Returns what went wrong where the answer did not come, so that nobody knows."""
+        notify = f"NOTIFY {READY_CHANNEL}, '{self._name}'; " if done.wakes else ""
+        try:
+            answer = await db.execute(f"{notify}COMMIT")
+        except (*AWAY, asyncpg.InterfaceError) as failure:
+            _hang_up(db)
+            return failure
+        except BaseException:
+            _hang_up(db)  # the server said no; the session is not worth cleaning
+            raise
+        assert answer == "COMMIT", f"the transaction had failed before: {answer}"
+        return None
+
+    async def _statement(self, statement: Callable[[Db], Awaitable[bool]], entry_id: str) -> bool:
+        async with self._connection() as db:
+            session = db.get_server_pid()
+            try:
+                with refusals():
+                    return await statement(db)
+            except (*AWAY, asyncpg.InterfaceError) as failure:
+                _hang_up(db)
+                lost = failure
+            finally:
+                self._ended(db)
+        if not await self._took_effect(lambda db: _end(db, session), entry_id):
+            raise _NotWrittenError(str(lost)) from lost
+        return True
+
+    async def _took_effect(self, status_of: Callable[[Db], Awaitable[str | None]], entry_id: str | None) -> bool:
         """Whether a transaction was committed, asked until somebody can say.
 
         By its status alone we would believe a standby that took over and gave the number to another transaction;
@@ -135,13 +184,13 @@ class Database:
         while not self._closed:
             try:
                 async with self._connection() as db:
-                    status = await _status(db, done.xid)
+                    status = await status_of(db)
                     if status == "in progress":
                         await asyncio.sleep(_FIRST_PAUSE_SECONDS)
                         continue
-                    if done.entry_id is None:
+                    if entry_id is None:
                         return status == "committed"
-                    return bool(await db.fetchval(sql["entry_exists"], done.entry_id))
+                    return bool(await db.fetchval(sql["entry_exists"], entry_id))
             except AWAY as failure:
                 log.warning("store.commit_unknown", store=self.where, error=str(failure))
             await asyncio.sleep(_LONGEST_PAUSE_SECONDS)
@@ -205,38 +254,36 @@ class Database:
             raise StoreUnavailableError(f"store {self.where}: {type(failure).__name__}: {failure}") from failure
 
     async def listen(self, woken: Callable[[], None]) -> None:
-        """Call `woken` whenever a run may have become ready, by any process, until cancelled."""
-        while not self._closed:
-            try:
-                await self._listen_once(woken)
-            except (*AWAY, asyncpg.PostgresError, StoreUnavailableError) as failure:
-                log.warning("store.deaf", store=self.where, error=str(failure))
-            await asyncio.sleep(_RECONNECT_SECONDS)
+        """Call `woken` whenever a run may have become ready, by any process, until cancelled.
+
+        What this process does it hears at once, and not again from the server.
+        """
+        self._ears.add(woken)
+        try:
+            while not self._closed:
+                try:
+                    await self._listen_once(woken)
+                except (*AWAY, asyncpg.PostgresError, StoreUnavailableError) as failure:
+                    log.warning("store.deaf", store=self.where, error=str(failure))
+                await asyncio.sleep(_RECONNECT_SECONDS)
+        finally:
+            self._ears.discard(woken)
 
     async def _listen_once(self, woken: Callable[[], None]) -> None:
         db = await connect(self._dsn)
         try:
             gone = asyncio.Event()
             db.add_termination_listener(lambda _: gone.set())
-            await db.add_listener(READY_CHANNEL, lambda *_: woken())
+
+            def hear(_db: Db, _pid: int, _channel: str, name: str) -> None:
+                if name != self._name:
+                    woken()
+
+            await db.add_listener(READY_CHANNEL, hear)
             woken()  # what happened before we listened
             await gone.wait()
         finally:
             db.terminate()
-
-
-async def _commit(db: Db, done: Done[Any]) -> BaseException | None:
-    """Commit. Returns what went wrong where the answer did not come, so that nobody knows."""
-    try:
-        answer = await db.execute(f"NOTIFY {READY_CHANNEL}; COMMIT" if done.wakes else "COMMIT")
-    except (*AWAY, asyncpg.InterfaceError) as failure:
-        _hang_up(db)
-        return failure
-    except BaseException:
-        _hang_up(db)  # the server said no; the session is not worth cleaning
-        raise
-    assert answer == "COMMIT", f"the transaction had failed before: {answer}"
-    return None
 
 
 async def _roll_back(db: Db) -> None:
@@ -267,6 +314,12 @@ async def _status(db: Db, xid: str | None) -> str | None:
     except asyncpg.InvalidParameterValueError:
         return None  # a number of the future: another server, which has not come that far
     return status
+
+
+async def _end(db: Db, session: int) -> str | None:
+    """End a session that we have lost, with whatever it has not committed; None once it is no more."""
+    ended = await db.fetch(statements("writes.sql")["end_session"], session)
+    return "in progress" if ended else None
 
 
 async def _left_as_it_is(_db: Db) -> None:

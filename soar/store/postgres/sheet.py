@@ -80,6 +80,10 @@ class Sheet:
         rows = self._changed[table].items()
         return [row for key, row in rows if row is not None and new in {None, key not in held}]
 
+    def changed(self, table: str) -> dict[Any, Any]:
+        """Rows of a table that are kept under one name each, as they are by now, where the facts changed them."""
+        return {key: row for (key,), row in self._changed[table].items()}
+
     def deleted(self, table: str) -> list[Key]:
         """Keys of a table to be deleted."""
         return [key for key, row in self._changed[table].items() if row is None]

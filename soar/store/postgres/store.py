@@ -23,12 +23,14 @@ from soar.store.erasure import Touched
 from soar.store.matches import Namesake
 from soar.store.outbox import Unsent
 from soar.store.postgres import admission, aging, ceilings, erasing, outbox, reads, turns
-from soar.store.postgres.batch import Tip, begin_for, write_apart, write_together
+from soar.store.postgres.batch import begin_for, write_apart, write_together
 from soar.store.postgres.connect import RefusedError
 from soar.store.postgres.database import Database
 from soar.store.postgres.rows import alert_row_of, array, letter_of, namesake_of, run_of
 from soar.store.postgres.scrubbing import scrub
 from soar.store.postgres.sql import statements
+from soar.store.postgres.sure import write_surely
+from soar.store.postgres.tip import Tip
 from soar.store.seen import Counts, EntryRow
 
 PATIENCE_SECONDS = 10.0
@@ -39,8 +41,8 @@ class PostgresStore:
     """A `Store` in one PostgreSQL database (schema: the DSN's `?search_path=`)."""
 
     def __init__(self, dsn: str, *, patience_seconds: float = PATIENCE_SECONDS) -> None:
-        self._database = Database(dsn, patience_seconds=patience_seconds)
         self._tip = Tip()
+        self._database = Database(dsn, patience_seconds=patience_seconds, ended=self._tip.release)
         self._reads = statements("reads.sql")
         self._writes = statements("writes.sql")
 
@@ -68,6 +70,9 @@ class PostgresStore:
 
     async def commit(self, facts: Sequence[port.Fact]) -> list[StoreError | None]:
         """Make facts durable in one transaction, without those that are refused."""
+        written = await write_surely(self._database, facts, self._tip)
+        if written is not None:
+            return written
         begin = begin_for(facts)
         try:
             return await self._database.write(lambda db: write_together(db, facts, self._tip), begin=begin)
@@ -79,7 +84,10 @@ class PostgresStore:
     async def admit(self, keys: port.AdmissionKeys, decide: Callable[[port.Known], port.Fact]) -> port.Fact:
         """Read, decide, write: one transaction. `decide` is asked again where another process was first."""
         try:
-            return await self._database.write(lambda db: admission.admit(db, keys, decide, self._tip))
+            return await self._database.write(
+                lambda db: admission.admit(db, keys, decide, self._tip),
+                ring=False,  # the intake wakes its worker
+            )
         except RefusedError as refused:
             raise refused.refusal from refused
 

@@ -177,3 +177,7 @@ SELECT pid, pg_terminate_backend(pid) AS ended FROM pg_stat_activity
 WHERE datname = current_database() AND usename = current_user AND application_name = 'soar'
     AND pid <> pg_backend_pid() AND xact_start IS NOT NULL AND wait_event = 'ClientRead'
     AND state_change < clock_timestamp() - make_interval(secs => $1)
+
+-- name: end_session
+SELECT pg_terminate_backend(pid) AS ended FROM pg_stat_activity
+WHERE pid = $1 AND datname = current_database() AND usename = current_user AND application_name = 'soar'
