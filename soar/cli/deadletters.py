@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import contextlib
 import sys
 from collections import Counter
 from pathlib import Path
@@ -23,7 +24,7 @@ from soar.cli.base import (
     table,
     text,
 )
-from soar.cli.find import find_letter
+from soar.cli.find import find_letter, pages_of_letters
 from soar.cli.show import fact, heading, short_id, title, visible_bytes, when
 from soar.cli.stored import stored
 from soar.engine.replaying import LetterFilter, Replayed, replay, replay_of, replayed
@@ -41,7 +42,6 @@ app = typer.Typer(no_args_is_help=True, help="Dead letters: records that could n
 
 _SHOWN_BYTES = 4096
 _REASON = 100
-_LOOKED_AT = 10_000  # among so many of the newest a filter looks
 
 
 CodeOption = Annotated[str | None, typer.Option("--code", help="Only with this code.", show_default=False)]
@@ -195,15 +195,15 @@ def _filter(code: str | None, source: str | None, topic: str | None, *, since: s
 
 async def _chosen(store: Store, wanted: LetterFilter, limit: int) -> list[DeadLetter]:
     """The newest that fit and were not replayed."""
-    looked_at = limit
-    while True:
-        letters = await store.dead_letters(looked_at)
-        fitting = [each for each in letters if wanted.fits(each)]
-        known = await replayed(store, fitting)
-        chosen = [each for each in fitting if each.id not in known][:limit]
-        if len(chosen) == limit or len(letters) < looked_at or looked_at >= _LOOKED_AT:
-            return chosen
-        looked_at = min(4 * looked_at, _LOOKED_AT)
+    chosen: list[DeadLetter] = []
+    async with contextlib.aclosing(pages_of_letters(store)) as pages:
+        async for page in pages:
+            fitting = [each for each in page if wanted.fits(each)]
+            known = await replayed(store, fitting)
+            chosen += [each for each in fitting if each.id not in known]
+            if len(chosen) >= limit or (wanted.since is not None and page[-1].at < wanted.since):
+                break  # what comes is older still
+    return chosen[:limit]
 
 
 async def _list(config: Path | None, wanted: LetterFilter, limit: int) -> list[DeadLetter]:

@@ -11,7 +11,7 @@ from typing import Annotated, Any
 import typer
 
 from soar.cli.base import ConfigOption, JsonOption, LimitOption, out, print_json, run, service, text
-from soar.cli.find import find_alert
+from soar.cli.find import find_alert, find_letter
 from soar.cli.outcomes import Made, refused, sentence
 from soar.cli.show import fact, heading
 from soar.cli.waits import waits_of
@@ -28,7 +28,7 @@ from soar.model.playbook import Playbook
 from soar.model.run import Run, RunState
 from soar.service import Service
 from soar.store.matches import AlertMatch, Namesake
-from soar.store.port import AlertRow
+from soar.store.port import AlertRow, Store
 
 _VALUE = 200
 _NAMED = 3  # conflicting alerts that are named
@@ -101,7 +101,7 @@ def explain(
 
 async def _explain(config: Path | None, name: str, only: str | None) -> Explanation:
     async with service(config) as opened:
-        row = await find_alert(opened.store, name)
+        row = await _row(opened.store, name)
         alert = await opened.store.alert(row.id)
         if alert is None:
             raise NotFoundError(f"the body of alert {row.id} was erased, so its playbooks cannot be asked again")
@@ -122,6 +122,22 @@ async def _explain(config: Path | None, name: str, only: str | None) -> Explanat
         repeat_of=_repeated(row, names),
         conflicts_with=tuple(each.id for each in names if not each.repeats),
         verdicts=tuple(sorted(verdicts, key=lambda verdict: verdict.distance)),
+    )
+
+
+async def _row(store: Store, name: str) -> AlertRow:
+    """The alert; raises NotFoundError, which for a record that could not become one says why."""
+    try:
+        return await find_alert(store, name)
+    except NotFoundError:
+        try:
+            letter = await find_letter(store, name)
+        except NotFoundError:
+            letter = None
+        if letter is None:
+            raise
+    raise NotFoundError(
+        f"{letter.id} is a dead letter, it became no alert: {letter.reason}; `soar deadletters show` has its bytes"
     )
 
 

@@ -2,7 +2,8 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+import contextlib
+from collections.abc import AsyncGenerator, Mapping
 
 from soar.errors import InputError, NotFoundError
 from soar.model.alert import DeadLetter
@@ -15,6 +16,7 @@ NEWEST = 1000
 
 _TAIL_LEAST = 6
 _NAMED = 5
+_PAGE = 100
 
 
 async def find_run(store: Store, name: str) -> Run:
@@ -50,9 +52,26 @@ async def find_approval(store: Store, name: str) -> Approval:
 
 
 async def find_letter(store: Store, name: str) -> DeadLetter:
-    """One dead letter among the newest; raises as `find_run`."""
-    letters = {letter.id: letter for letter in await store.dead_letters(limit=NEWEST)}
-    return letters[_pick("dead letter", name, {letter.id: letter.code for letter in letters.values()})]
+    """One dead letter; raises as `find_run`."""
+    at_most = await store.dead_letters(1, before=f"{name}~")  # itself, where there is one of just this name
+    if at_most and at_most[0].id == name:
+        return at_most[0]
+    codes: dict[str, str] = {}
+    async with contextlib.aclosing(pages_of_letters(store)) as pages:
+        async for page in pages:
+            codes |= {letter.id: letter.code for letter in page}
+            if len(codes) >= NEWEST:
+                break
+    picked = _pick("dead letter", name, codes)
+    return (await store.dead_letters(1, before=f"{picked}~"))[0]
+
+
+async def pages_of_letters(store: Store) -> AsyncGenerator[list[DeadLetter], None]:
+    """Dead letters, newest first, in pages that fit into memory however large records are."""
+    page = await store.dead_letters(_PAGE)
+    while page:
+        yield page
+        page = await store.dead_letters(_PAGE, before=page[-1].id)
 
 
 def subject(approval: Approval) -> str:

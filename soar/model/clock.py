@@ -65,9 +65,13 @@ class SharedClock:
 
 
 class UlidSource:
-    """ULIDs (github.com/ulid/spec): 48 bits of milliseconds, 80 random bits, monotonic within a millisecond."""
+    """ULIDs (github.com/ulid/spec): 48 bits of milliseconds, 80 random bits, monotonic within a millisecond.
 
-    def __init__(self) -> None:
+    The milliseconds are the machine's, or those of a clock that several machines share: then names of all are in order.
+    """
+
+    def __init__(self, clock: Clock | None = None) -> None:
+        self._clock = clock
         self._lock = threading.Lock()
         # Names must differ, not be secret; asking the system for each millisecond's bits costs more than the rest.
         self._random = random.Random(secrets.randbits(128))  # noqa: S311
@@ -77,7 +81,7 @@ class UlidSource:
     def new(self, kind: str) -> str:
         """A fresh `<kind>-<ULID>`."""
         with self._lock:
-            now_ms = time.time_ns() // 1_000_000
+            now_ms = time.time_ns() // 1_000_000 if self._clock is None else _millis(self._clock.now())
             if now_ms > self._last_ms:
                 self._last_ms, self._last_random = now_ms, self._random.getrandbits(79)
             else:  # same millisecond, or the clock went back: stay ordered
@@ -88,7 +92,11 @@ class UlidSource:
 
 def earliest(kind: str, at: datetime) -> str:
     """A name below all that `UlidSource` gives from this time on, and above those that it gave before."""
-    return _name(kind, int(at.timestamp() * 1000) << 80)
+    return _name(kind, _millis(at) << 80)
+
+
+def _millis(at: datetime) -> int:
+    return int(at.timestamp() * 1000)
 
 
 def _name(kind: str, value: int) -> str:

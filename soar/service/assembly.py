@@ -122,7 +122,8 @@ async def assemble(loaded: Loaded, *, clock: Clock | None = None, ids: Ids | Non
     settings = loaded.settings
     if clock is None:
         clock = SystemClock() if settings.store.url is None else SharedClock(SystemClock())
-    ids = ids or UlidSource()
+    # The lock of several runs goes to the first by name, whichever machine named it.
+    ids = ids or UlidSource(clock if isinstance(clock, SharedClock) else None)
     registry = build_registry(loaded, clock)
     store = store_of(loaded)
     held = contextlib.ExitStack()

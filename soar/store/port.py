@@ -407,8 +407,8 @@ class Store(KeepsTurns, CountsActions, Ages, Erases, Sends, KnowsKin, Protocol):
         """Alerts, newest first."""
         ...
 
-    async def dead_letters(self, limit: int = 100) -> list[DeadLetter]:
-        """Records that could not become alerts, newest first."""
+    async def dead_letters(self, limit: int = 100, *, before: str | None = None) -> list[DeadLetter]:
+        """Records that could not become alerts, newest first; only those whose ids are below `before`, if given."""
         ...
 
     async def playbook_text(self, digest: str) -> tuple[str, str] | None:

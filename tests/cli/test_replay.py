@@ -59,6 +59,22 @@ def test_mended_letters_become_alerts_once(copy: Home) -> None:
     assert codes(copy) == ["unknown_mapping", *before]
 
 
+def test_a_flood_of_other_letters_hides_none(copy: Home) -> None:
+    """The one that is wanted is older than any page of those that are looked through, and found by its name too."""
+    admit(copy, "old@cluster", falco(1))
+    letter = copy.soar("deadletters", "list", "--json", "--topic", "old").json[0]["id"]
+    admit(copy, "flood@cluster", *(b"\xff" * (n + 1) for n in range(1100)))
+    assert codes(copy, "--topic", "old") == ["unknown_mapping"]
+    assert codes(copy, "--topic", "old", "--since", "1h") == ["unknown_mapping"]
+    assert len(codes(copy, "--topic", "flood", "--limit", "1050")) == 1050
+    assert copy.soar("deadletters", "show", letter, "--json").json["id"] == letter
+    why = copy.soar("explain", letter)
+    assert why.code != 0
+    assert f"{letter} is a dead letter, it became no alert: its source names the mapping" in why.error.replace(
+        "the record ", ""
+    )
+
+
 def test_one_letter_named_twice_is_one_alert_and_its_entry_names_who_replayed_it(copy: Home) -> None:
     admit(copy, "one@cluster", falco(1))
     letter = copy.soar("deadletters", "list", "--json").json[0]["id"]

@@ -4,7 +4,7 @@ from datetime import UTC, datetime, timedelta
 
 import pytest
 
-from soar.model.clock import SharedClock
+from soar.model.clock import SharedClock, UlidSource, earliest
 
 NOON = datetime(2026, 1, 5, 12, tzinfo=UTC)
 
@@ -56,3 +56,19 @@ def test_the_shared_clock_itself_may_jump_and_is_followed() -> None:
     clock = a_clock(machine)
     clock.heed(NOON - timedelta(days=1))
     assert clock.now() == NOON - timedelta(days=1)
+
+
+def test_names_that_two_machines_give_are_in_the_order_of_the_shared_time() -> None:
+    """Else a run of the machine that goes ahead would wait for the lock behind all that others begin in that time."""
+    machines = [Machine(timedelta(hours=1)), Machine(timedelta(hours=-1))]
+    clocks = [a_clock(machine) for machine in machines]
+    for clock in clocks:
+        clock.heed(NOON)
+    sources = [UlidSource(clock) for clock in clocks]
+    names = [earliest("run", NOON)]
+    for second in range(1, 7):
+        for machine in machines:
+            machine.seconds = second
+        names.append(sources[second % 2].new("run"))
+    names.append(earliest("run", NOON + timedelta(seconds=7)))
+    assert names == sorted(names)

@@ -581,7 +581,13 @@ async def test_alerts_and_dead_letters_are_found_again(store: Store) -> None:
     assert [found.id for found in await store.alerts(outcome=Outcome.NO_MATCH)] == ["alert-1"]
     assert await store.alerts(outcome=Outcome.MATCHED) == []
     assert await store.dead_letters() == [letter]
-    assert (await store.counts()).alerts == {"no_match": 1, "dead_letter": 1}
+    older = letter.model_copy(update={"id": "deadletter-0"})
+    await put(store, InsertDeadLetter(letter=older))
+    assert await store.dead_letters(1) == [letter]
+    assert await store.dead_letters(before=letter.id) == [older]
+    assert await store.dead_letters(1, before=f"{letter.id}~") == [letter]
+    assert await store.dead_letters(before=older.id) == []
+    assert (await store.counts()).alerts == {"no_match": 1, "dead_letter": 2}
     assert (await store.alert("none"), await store.alert_row("none")) == (None, None)
 
 

@@ -96,6 +96,9 @@ ORDER BY id LIMIT $4
 -- name: alert_row
 SELECT * FROM alerts WHERE id = $1
 
+-- name: dead_letters
+SELECT * FROM dead_letters WHERE id < coalesce($1, '~') ORDER BY id DESC LIMIT $2
+
 -- name: playbook_text
 SELECT file, text FROM playbooks WHERE digest = $1
 

@@ -193,9 +193,9 @@ class PostgresStore:
         rows = await self._newest("alerts", {"outcome": outcome, "source": source}, limit)
         return [alert_row_of(row) for row in rows]
 
-    async def dead_letters(self, limit: int = 100) -> list[DeadLetter]:
+    async def dead_letters(self, limit: int = 100, *, before: str | None = None) -> list[DeadLetter]:
         """Records that could not become alerts, newest first."""
-        return [letter_of(row) for row in await self._newest("dead_letters", {}, limit)]
+        return [letter_of(row) for row in await self._fetch(self._reads["dead_letters"], before, limit)]
 
     async def playbook_text(self, digest: str) -> tuple[str, str] | None:
         """(file, text) of a pinned playbook."""

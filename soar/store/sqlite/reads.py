@@ -196,9 +196,10 @@ def alerts(db: sqlite3.Connection, filters: Mapping[str, str | None], limit: int
     return [alert_row_of(row) for row in newest(db, "alerts", filters, limit)]
 
 
-def dead_letters(db: sqlite3.Connection, limit: int) -> list[DeadLetter]:
-    """Dead letters, newest first."""
-    return [letter_of(row) for row in newest(db, "dead_letters", {}, limit)]
+def dead_letters(db: sqlite3.Connection, limit: int, before: str | None) -> list[DeadLetter]:
+    """Dead letters below an id, newest first."""
+    sql = "SELECT * FROM dead_letters WHERE id < coalesce(?, '~') ORDER BY id DESC LIMIT ?"
+    return [letter_of(row) for row in db.execute(sql, (before, limit))]
 
 
 def playbook_text(db: sqlite3.Connection, digest: str) -> tuple[str, str] | None:

@@ -238,9 +238,9 @@ class SqliteStore:
         """Alerts, newest first."""
         return await self._read(reads.alerts, {"outcome": outcome, "source": source}, limit)
 
-    async def dead_letters(self, limit: int = 100) -> list[DeadLetter]:
+    async def dead_letters(self, limit: int = 100, *, before: str | None = None) -> list[DeadLetter]:
         """Records that could not become alerts, newest first."""
-        return await self._read(reads.dead_letters, limit)
+        return await self._read(reads.dead_letters, limit, before)
 
     async def playbook_text(self, digest: str) -> tuple[str, str] | None:
         """(file, text) of a pinned playbook."""
