@@ -217,14 +217,15 @@ async def judge(scene: Scene, *, to_the_end: bool = True) -> Verdict:
 def spec_of(scene: Scene, *, to_the_end: bool = True) -> Spec:
     """Where the ledger finds its witnesses."""
     assert scene.site.database is not None
+    sent = scene.plan.sending and to_the_end
     return Spec(
         servers=scene.broker.servers,
         topic=TOPIC,
         group=GROUP,
         database=scene.site.database,
         lab_log=str(scene.site.lab_log),
-        letters=LETTERS if scene.plan.sending else None,
-        events=EVENTS if scene.plan.sending else None,
+        letters=LETTERS if sent else None,
+        events=EVENTS if sent else None,
         acknowledged=scene.feeder.acknowledged,
         to_the_end=to_the_end,
         effects=EXPECTED | {"slow": {"isolate": 1}},
