@@ -8,7 +8,7 @@ import aiohttp
 
 from .oracle import AWAY, Database, Verdict
 from .site import until
-from .streams import AGAIN_AT_MOST_SECONDS, Scene, judge, rest, start_workers
+from .streams import AGAIN_AT_MOST_SECONDS, PATIENCE_SECONDS, Scene, judge, rest, start_workers
 
 MOST_MEGABYTES = 300  # of a worker; it has 120 when it is idle
 SLOW_SECONDS = 10.0
@@ -82,7 +82,7 @@ async def waiting(scene: Scene, *, consumed: int) -> Verdict:
     took = await scene.watch.beyond(consumed, seconds=1800)
     left = scene.unread
     for slot in sorted(scene.site.workers):
-        await scene.site.workers[slot].stop()
+        await scene.site.workers[slot].stop(PATIENCE_SECONDS)
     verdict = await judge(scene, to_the_end=False)
     verdict.counts |= {
         "waited": scene.feeder.acknowledged,

@@ -26,6 +26,7 @@ TOPIC, LETTERS, EVENTS, GROUP = "alerts", "letters", "soar.events", "chaos"
 PARTITIONS = 6
 SESSION_SECONDS = 6.0  # the shortest that a broker allows
 AGAIN_AT_MOST_SECONDS = 60.0
+PATIENCE_SECONDS = 180.0  # with a worker that is asked to end on a busy machine
 HINTS = ("send an alert: ", "what waits for you: ", "stopping: ")
 """What workers print when all is well; of their log only errors are kept."""
 WAYS = ("leave", "stop", "kill")
@@ -47,6 +48,7 @@ class Stream:
     sending: bool = True  # dead letters and events, which after a kill wait for half a minute
     lease_seconds: float = 15.0
     rest_seconds: float = 300.0
+    again_seconds: float = AGAIN_AT_MOST_SECONDS
 
 
 @dataclass
@@ -142,7 +144,7 @@ async def start_workers(scene: Scene) -> None:
     for slot in range(scene.plan.workers):
         await scene.site.start(slot)
     for slot in range(scene.plan.workers):
-        await scene.site.up(slot)
+        await scene.site.up(slot, PATIENCE_SECONDS)
 
 
 async def strike_broker(scene: Scene) -> None:
@@ -173,7 +175,7 @@ async def strike_workers(scene: Scene) -> None:
             await asyncio.sleep(max(SESSION_SECONDS, scene.plan.lease_seconds) + 2)
             worker.send(signal.SIGCONT)
         else:
-            await (worker.stop() if way == "leave" else worker.kill())
+            await (worker.stop(PATIENCE_SECONDS) if way == "leave" else worker.kill())
             await scene.pause()
             await scene.site.start(slot)
         scene.struck[f"worker_{way}"] += 1
@@ -196,7 +198,7 @@ async def rest(scene: Scene) -> None:
     with contextlib.suppress(AssertionError):  # what is not done by then is counted
         await until(rests, seconds=scene.plan.rest_seconds, what="all is at rest")
     for slot in sorted(scene.site.workers):
-        await scene.site.workers[slot].stop()
+        await scene.site.workers[slot].stop(PATIENCE_SECONDS)
 
 
 async def judge(scene: Scene, *, to_the_end: bool = True) -> Verdict:
@@ -206,7 +208,7 @@ async def judge(scene: Scene, *, to_the_end: bool = True) -> Verdict:
     verdict.counts |= {"blows": dict(scene.struck), "most_megabytes_of_a_worker": scene.watch.most_megabytes}
     if again:
         verdict.counts["consuming_again_seconds"] = {"most": max(again), "each": again}
-    late = [f"{seconds} s" for seconds in again if seconds > AGAIN_AT_MOST_SECONDS]
+    late = [f"{seconds} s" for seconds in again if seconds > scene.plan.again_seconds]
     verdict.wrong("consuming_again_too_late", late)
     verdict.wrong("workers_that_ended", scene.died)
     said = [line for log in scene.site.folder.glob("worker-*.log") for line in log.read_text().splitlines()]
@@ -217,14 +219,15 @@ async def judge(scene: Scene, *, to_the_end: bool = True) -> Verdict:
 def spec_of(scene: Scene, *, to_the_end: bool = True) -> Spec:
     """Where the ledger finds its witnesses."""
     assert scene.site.database is not None
+    sent = scene.plan.sending and to_the_end
     return Spec(
         servers=scene.broker.servers,
         topic=TOPIC,
         group=GROUP,
         database=scene.site.database,
         lab_log=str(scene.site.lab_log),
-        letters=LETTERS if scene.plan.sending else None,
-        events=EVENTS if scene.plan.sending else None,
+        letters=LETTERS if sent else None,
+        events=EVENTS if sent else None,
         acknowledged=scene.feeder.acknowledged,
         to_the_end=to_the_end,
         effects=EXPECTED | {"slow": {"isolate": 1}},

@@ -20,7 +20,8 @@ from .streams import ledger as counted
 SEED = 20260105
 QUICK = Stream(
     records=2500, mix=Mix(malformed=0.3, acting=0.03), per_second=400, broker_away_seconds=(3,), worker_blows=3,
-    between_seconds=(0.2, 1.0), lease_seconds=3, sending=False,
+    between_seconds=(0.2, 1.0), lease_seconds=6, sending=False,
+    again_seconds=200,  # a busy machine is no bug
 )  # fmt: skip
 FALSIFIED = """
 DELETE FROM dead_letters WHERE id = (
