@@ -9,7 +9,7 @@ ARGS ?=
 # All tests wait for others more than they compute. A few that are picked need no second process.
 TESTS = $(or $(ARGS),--numprocesses 4 --dist loadfile)
 
-.PHONY: help run demo test simulate mutants chaos chaos-kafka check bench clean
+.PHONY: help run demo test simulate mutants chaos chaos-kafka check bench benches clean
 
 help: ## print this list
 	@sed -n 's/^\([a-z-]*\):.*## \(.*\)/  make \1\t\2/p' Makefile | expand -t 20
@@ -38,7 +38,12 @@ chaos-kafka: .venv/dev ## the same to a stream of 100,000s of records from Kafka
 check: .venv/dev ## formatting, lint, types, layers, shape
 	@scripts/check
 
-bench: .venv/run ## the quick benchmarks, in some minutes; docs/performance.md tells of all of them
+bench: .venv/run ## one table: alerts a second beside a hand-written ceiling and ansible-rulebook, in ten minutes
+	@scripts/stack up kafka postgres; trap 'scripts/stack down kafka postgres' EXIT; \
+	export $$(scripts/stack env kafka postgres); \
+	.venv/bin/python benchmarks/throughput.py --kafka "$$SOAR_STACK_KAFKA" --postgres "$$SOAR_STACK_POSTGRES" $(ARGS)
+
+benches: .venv/run ## the other quick benchmarks, in some minutes; docs/performance.md tells of all of them
 	@scripts/stack get opa; scripts/stack up postgres; trap 'scripts/stack down postgres' EXIT; \
 	dsn="$$(scripts/stack env postgres | cut -d= -f2-)"; run() { .venv/bin/python "benchmarks/$$@"; }; \
 	run matching.py; run journal.py --entries 100000; \

@@ -15,6 +15,7 @@ from dataclasses import dataclass, field
 from pathlib import Path
 
 import yaml
+from durable import Database, cpu_of
 from feed import LOUD, MARK, playbooks, rulebook
 
 from soar.demo.home import make_home
@@ -64,15 +65,6 @@ class Sink(Connector[Endpoint]):
 '''
 
 
-def cpu_of(pid):
-    """Seconds that a process computed so far."""
-    try:
-        user, system = Path(f"/proc/{pid}/stat").read_text().rpartition(")")[2].split()[11:13]
-    except OSError:
-        return 0.0
-    return (int(user) + int(system)) / os.sysconf("SC_CLK_TCK")
-
-
 @dataclass
 class Candidate:
     """Processes at work: their consumer group, and how long they took to be ready."""
@@ -81,8 +73,14 @@ class Candidate:
     processes: list[asyncio.subprocess.Process] = field(default_factory=list)
     started_seconds: float = 0.0
     log: Path | None = None
+    server: Database | None = None
+
+    async def server_cpu(self):
+        """Seconds that PostgreSQL computed for them so far."""
+        return await self.server.cpu() if self.server else 0.0
 
     def cpu(self):
+        """Seconds that they computed so far."""
         return sum(cpu_of(process.pid) for process in self.processes)
 
     def check(self):

@@ -166,7 +166,7 @@ class Database:
     async def cpu(self):
         """Seconds that the server's processes computed for those connected now; 0 where it is another machine's."""
         rows = await self._say(f"SELECT pid FROM pg_stat_activity WHERE datname = '{self.name}'")
-        return sum(_cpu_of(row["pid"]) for row in rows)
+        return sum(cpu_of(row["pid"]) for row in rows)
 
     async def entries(self):
         """How many entries soar's journal holds for each run."""
@@ -177,7 +177,8 @@ class Database:
             await db.close()
 
 
-def _cpu_of(pid):
+def cpu_of(pid):
+    """Seconds that a process computed so far; 0 where there is none here."""
     try:
         user, system = Path(f"/proc/{pid}/stat").read_text().rpartition(")")[2].split()[11:13]
     except OSError:

@@ -13,6 +13,7 @@ from dataclasses import dataclass, field
 from aiokafka import AIOKafkaProducer
 from aiokafka.admin import AIOKafkaAdminClient, NewTopic
 
+JOIN_SECONDS = 60.0
 PARTITIONS = 6  # one, two and three workers have equal shares
 LOUD, MARK = "rule-loud", "rule-mark"
 MARK_EVERY = 100  # so many quiet alerts are told of by one that another engine, which commits nothing, can act on
@@ -128,6 +129,18 @@ class Broker:
         """Add values, the next in the next partition; on return all are there."""
         sent = [await self.producer.send(topic, value, partition=n % PARTITIONS) for n, value in enumerate(values)]
         await asyncio.gather(*sent)
+
+    async def joined(self, group, members):
+        """Wait until a group has so many members, each with its share of partitions."""
+        async with asyncio.timeout(JOIN_SECONDS):
+            while await self._members(group) != members:  # noqa: ASYNC110 - nobody tells
+                await asyncio.sleep(0.05)
+
+    async def _members(self, group):
+        """How many members a group has; 0 while it shares out."""
+        (answer,) = await self.admin.describe_consumer_groups([group])
+        ((_, _, state, _, _, members, *_),) = answer.groups
+        return len(members) if state == "Stable" else 0
 
     async def consumed(self, group):
         """How many records a group has committed."""

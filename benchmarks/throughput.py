@@ -1,7 +1,7 @@
 """Alerts through soar, beside the hand-written ceiling and ansible-rulebook: one table, with performance's targets.
 
     python benchmarks/throughput.py --kafka SERVERS --postgres DSN [--rounds N] [--only LINE ...] [--check] [--json]
-    python benchmarks/throughput.py --kafka SERVERS --postgres DSN --workers 1 2 3      the curve of docs/scale.md
+    python benchmarks/throughput.py ... --only triage acted workers --workers 2 3        the curve of docs/scale.md
 
 All are started as their users start them, hold the same alerts of 2 KB against 1,000 rules and read them from the same
 Kafka. They take turns, round after round, each time in new processes with a new store; each line's figure is the median
@@ -13,7 +13,7 @@ of the rounds and its ratio the median of each round's ratio, so it holds on a n
                produced at once; the time runs from before the first until the last POST has arrived.
     latency    the same, produced at random times, half as many a second as that round's `acted`: from before an alert
                is produced until its POST arrives.
-    start-up   `soar run` with 10,000 playbooks, until it says that all is well and it consumes.
+    start-up   `soar run` with 10,000 playbooks, until it says that all is well, Kafka included.
     matching   see matching.py.
 
 soar is `soar run` with the starter policies; the ceiling is `ceiling.py`, without policy for triage and with it and
@@ -29,17 +29,19 @@ import asyncio
 import contextlib
 import json
 import logging
+import os
 import random
 import secrets
 import subprocess
 import sys
 import tempfile
 import time
+from dataclasses import dataclass
 from pathlib import Path
 
 from candidates import ansible, ceiling, soar
 from durable import Database
-from feed import LOUD, MARK, MARK_EVERY, Broker, encoded, loud, quiet
+from feed import LOUD, MARK, MARK_EVERY, PARTITIONS, Broker, encoded, loud, quiet
 from sink import Sink
 from targets import show
 
@@ -49,8 +51,16 @@ TRIAGE_SECONDS, TRIAGE_LEAST, TRIAGE_MOST_SECONDS = 4.0, 5_000, 15.0
 BURST, WARM_LOUD, LATENCY_SECONDS = 3_000, 500, 8.0
 ANSIBLE_QUIET, ANSIBLE_LOUD = 8_000, 2_000
 STUCK_SECONDS = 120.0
-MANY = 10_000
+RULES, MANY = 1_000, 10_000
 LINES = ("triage", "acted", "ansible", "startup", "matching", "workers")
+
+
+@dataclass
+class Span:
+    """What went by, and when the last of it did."""
+
+    alerts: int = 0
+    ended: float = 0.0
 
 
 class Bench:
@@ -69,27 +79,43 @@ class Bench:
         """One of them at work, on a database of its own where it wants one."""
         folder = self.folder / secrets.token_hex(4)
         async with contextlib.AsyncExitStack() as stack:
-            dsn = None
-            if database:
-                dsn = (await stack.enter_async_context(Database(self.told.postgres))).dsn
+            server = await stack.enter_async_context(Database(self.told.postgres)) if database else None
+            dsn = server.dsn if server else None
             made = make(folder, servers=self.told.kafka, topic=topic, dsn=dsn, **options)
             candidate = await stack.enter_async_context(made)
+            candidate.server = server
+            await self.broker.joined(candidate.group, len(candidate.processes))
             yield candidate
         await self.broker.forget(candidate.group)
 
+    @contextlib.asynccontextmanager
+    async def metered(self, name, candidate):
+        """Keep how many alerts a second those are that go by meanwhile, and what processors do for each."""
+        span = Span()
+        cpu, server, began = candidate.cpu(), await candidate.server_cpu(), time.time()
+        yield span
+        took = (span.ended or time.time()) - began
+        cpu, server = candidate.cpu() - cpu, await candidate.server_cpu() - server
+        self.keep(f"{name} alerts/s", span.alerts / took)
+        self.keep(f"{name} CPU us", cpu / span.alerts * 1e6)
+        if candidate.server:
+            self.keep(f"{name} server CPU us", server / span.alerts * 1e6)
+
     async def triage(self, name, candidate):
         """How fast it works the full topic off."""
-        broker, group = self.broker, candidate.group
-        first = await self.until(candidate, WARM_QUIET)
-        began, cpu = time.perf_counter(), candidate.cpu()
-        consumed, took = first, 0.0
-        while took < TRIAGE_SECONDS or (consumed - first < TRIAGE_LEAST and took < TRIAGE_MOST_SECONDS):
-            await asyncio.sleep(0.02)
-            consumed, took, used = await broker.consumed(group), time.perf_counter() - began, candidate.cpu() - cpu
-            if consumed == QUIET:
-                break
-        self.keep(f"{name} alerts/s", (consumed - first) / took)
-        self.keep(f"{name} CPU us", used / (consumed - first) * 1e6)
+        first = await self.until(candidate, await self.broker.consumed(candidate.group) + WARM_QUIET)
+        began = time.time()
+        async with self.metered(name, candidate) as span:
+            while True:
+                await asyncio.sleep(0.02)
+                candidate.check()
+                consumed = await self.broker.consumed(candidate.group)
+                span.ended, span.alerts = time.time(), consumed - first
+                took = span.ended - began
+                if consumed == QUIET or took > TRIAGE_MOST_SECONDS:
+                    return
+                if took > TRIAGE_SECONDS and span.alerts > TRIAGE_LEAST:
+                    return
 
     async def until(self, candidate, count):
         """Wait until it has committed so many records; returns how many exactly."""
@@ -100,22 +126,19 @@ class Bench:
         return consumed
 
     async def acted(self, name, candidate, topic):
-        """How fast it acts on alerts that come all at once; returns that."""
+        """How fast it acts on alerts that come all at once."""
         sink, run = self.sink, secrets.token_hex(3)
         await self.broker.send(topic, loud(WARM_LOUD, run))
         await sink.wait(WARM_LOUD, STUCK_SECONDS)
         await self.until(candidate, WARM_LOUD)
         values = list(loud(BURST, run, WARM_LOUD))
         sink.times.clear()
-        began, cpu = time.time(), candidate.cpu()
-        await self.broker.send(topic, values)
-        await sink.wait(BURST, STUCK_SECONDS)
-        rate = BURST / (max(sink.times.values()) - began)
-        self.keep(f"{name} alerts/s", rate)
-        self.keep(f"{name} CPU us", (candidate.cpu() - cpu) / BURST * 1e6)
+        async with self.metered(name, candidate) as span:
+            await self.broker.send(topic, values)
+            await sink.wait(BURST, STUCK_SECONDS)
+            span.alerts, span.ended = BURST, max(sink.times.values())
         await self.until(candidate, WARM_LOUD + BURST)
         sink.times.clear()
-        return rate
 
     async def latency(self, name, topic, rate):
         """How long an alert takes from Kafka to its action where so many come in a second."""
@@ -126,7 +149,7 @@ class Bench:
             await asyncio.sleep(max(0.0, due - time.time()))
             value = encoded(len(produced), LOUD, run)
             produced[f"{run}-{len(produced)}"] = time.time()
-            await self.broker.producer.send(topic, value, partition=len(produced) % 6)
+            await self.broker.producer.send(topic, value, partition=len(produced) % PARTITIONS)
         await sink.wait(len(produced), STUCK_SECONDS)
         settled = list(produced)[len(produced) // 8 :]
         taken = sorted((sink.times[each] - produced[each]) * 1e3 for each in settled)
@@ -139,8 +162,9 @@ class Bench:
         topic = await self.broker.topic()
         options = {"sink": self.sink.url, "workers": workers}
         async with self.candidate(soar, topic, database, **options) as candidate:
-            rate = await self.acted(f"acted, {name}", candidate, topic)
+            await self.acted(f"acted, {name}", candidate, topic)
             if latency:
+                rate = self.found[f"acted, {name} alerts/s"][-1]
                 await self.latency(f"latency, {name}", topic, rate / 2)
 
     async def ansible(self, topic):
@@ -149,7 +173,7 @@ class Bench:
         topics = [(topic, ANSIBLE_QUIET), (acted, ANSIBLE_LOUD)]
         began = time.time()
         folder = self.folder / secrets.token_hex(4)
-        async with ansible(folder, servers=self.told.kafka, topics=topics, rules=1000) as (candidate, lines):
+        async with ansible(folder, servers=self.told.kafka, topics=topics, rules=RULES) as (candidate, lines):
             await lines.wait(MARK, 1, candidate)
             self.keep("start-up, ansible-rulebook s", lines.times[MARK][0] - began)
             await lines.wait(LOUD, ANSIBLE_LOUD, candidate)
@@ -176,15 +200,17 @@ class Bench:
         if "workers" in wanted:
             for workers in self.told.workers:
                 async with self.candidate(soar, topic, True, sink=url, workers=workers) as candidate:
-                    await self.triage(f"triage, soar x {workers}", candidate)
-                await self.acting(f"soar x {workers}", True, workers, latency=False)
+                    await self.triage(f"triage, soar x {workers}, PostgreSQL", candidate)
+                await self.acting(f"soar x {workers}, PostgreSQL", True, workers, latency=False)
 
     async def once(self):
         """What one round is enough for."""
         if "startup" in self.told.only:
             topic = await self.broker.topic()
-            async with self.candidate(soar, topic, False, sink=self.sink.url, count=MANY) as candidate:
-                self.keep("start-up, soar s", candidate.started_seconds)
+            for count in (MANY, RULES):
+                async with self.candidate(soar, topic, False, sink=self.sink.url, count=count) as candidate:
+                    self.keep(f"start-up, soar, {count:,} playbooks s", candidate.started_seconds)
+                    self.keep(f"start-up, soar, {count:,} playbooks CPU s", candidate.cpu())
         if "matching" in self.told.only:
             command = [sys.executable, str(HERE / "matching.py"), "--json"]
             told = await asyncio.to_thread(subprocess.run, command, capture_output=True, check=True)
@@ -198,11 +224,12 @@ async def main():
     parser.add_argument("--postgres", metavar="DSN", required=True)
     parser.add_argument("--rounds", type=int, default=3)
     parser.add_argument("--only", nargs="+", choices=LINES, default=LINES)
-    parser.add_argument("--workers", type=int, nargs="+", default=[1, 2])
+    parser.add_argument("--workers", type=int, nargs="+", default=[2])
     parser.add_argument("--check", action="store_true")
     parser.add_argument("--json", action="store_true")
     told = parser.parse_args()
     logging.getLogger("aiokafka").setLevel(logging.CRITICAL)
+    print(f"{os.cpu_count()} cores, load average {os.getloadavg()[0]:.1f} at the beginning", file=sys.stderr)
     with tempfile.TemporaryDirectory(dir=HERE.parent, prefix=".bench-") as folder:
         async with Broker(told.kafka) as broker, Sink() as sink:
             bench = Bench(told, broker, sink, Path(folder))

@@ -5,21 +5,23 @@ from __future__ import annotations
 import asyncio
 import hashlib
 import time
+import zlib
 from collections.abc import AsyncIterator, Mapping
 from dataclasses import dataclass, field, replace
-from http.cookiejar import CookieJar, DefaultCookiePolicy
+from json import dumps
 from typing import Annotated, Any
 from urllib.parse import unquote, urlsplit
 
 import aiohttp
 import httpx
 import structlog
+from multidict import CIMultiDict
 from pydantic import AfterValidator, Field
 
 from soar import __version__
 from soar.connector.auth import Auth, BasicAuth, BearerAuth, HeaderAuth
 from soar.connector.call import Call, Model
-from soar.connector.network import CONNECT_SECONDS, Flight, current_flight, guarded_transport, refusal
+from soar.connector.network import Answer, Flight, GuardedTransport, Transport, current_flight, refusal
 from soar.connector.response import Exchange, Response, printable, refused, strike
 from soar.connector.secret import SecretResolver
 from soar.errors import ConnectorError, RejectedError
@@ -34,6 +36,7 @@ MAX_BODY_BYTES = 10 * 1024 * 1024
 MAX_ERROR_BYTES = 16 * 1024
 MAX_CONCURRENT = 8
 _ENCODINGS = ("", "identity", "gzip")
+_GZIP = 16 + zlib.MAX_WBITS  # zlib's word for gzip with its header
 
 
 def check_base_url(text: str) -> str:
@@ -87,6 +90,15 @@ class Content:
     content: bytes | None = None
     headers: Mapping[str, str] = field(default_factory=dict)
 
+    def encoded(self) -> tuple[bytes | None, str | None]:
+        """The body and its type, where it has one; raises ValueError for a number that JSON does not have."""
+        if self.json is not None:
+            text = dumps(self.json, ensure_ascii=False, separators=(",", ":"), allow_nan=False)
+            return text.encode(), "application/json"
+        if self.form is not None:
+            return str(httpx.QueryParams(self.form)).encode(), "application/x-www-form-urlencoded"
+        return self.content, None
+
 
 class Client:
     """HTTP to one configured host.
@@ -110,7 +122,7 @@ class Client:
         headers: Mapping[str, str] | None = None,
         max_body_bytes: int = MAX_BODY_BYTES,
         max_concurrent: int = MAX_CONCURRENT,
-        transport: httpx.AsyncBaseTransport | None = None,
+        transport: Transport | None = None,
     ) -> None:
         self.instance = instance
         self.base_url = check_base_url(base_url)
@@ -120,15 +132,9 @@ class Client:
         self._auth = auth
         self._max_body_bytes = max_body_bytes
         self._slots = asyncio.Semaphore(max_concurrent)
-        self._traced = transport is None
-        self._http = httpx.AsyncClient(
-            transport=transport
-            or guarded_transport(allow_private=allow_private, ca_file=ca_file, connections=max_concurrent),
-            headers={"User-Agent": f"soar/{__version__}", "Accept-Encoding": "gzip", **(headers or {})},
-            cookies=CookieJar(policy=DefaultCookiePolicy(allowed_domains=[])),
-            timeout=httpx.Timeout(None, connect=CONNECT_SECONDS),
-            follow_redirects=False,
-            trust_env=False,
+        self._headers = {"User-Agent": f"soar/{__version__}", "Accept-Encoding": "gzip", **(headers or {})}
+        self._transport = transport or GuardedTransport(
+            allow_private=allow_private, ca_file=ca_file, connections=max_concurrent
         )
 
     def __repr__(self) -> str:
@@ -186,7 +192,7 @@ class Client:
 
     async def close(self) -> None:
         """End all connections."""
-        await self._http.aclose()
+        await self._transport.close()
 
     async def _within_deadline(self, exchange: Exchange, body: Content, call: Call) -> Response:
         remaining = (call.deadline - self._clock.now()).total_seconds()
@@ -206,56 +212,57 @@ class Client:
 
     async def _send(self, exchange: Exchange, body: Content, call: Call, flight: Flight) -> Response:
         credential = self._auth.credential(self._resolver.reveal) if self._auth else None
-        headers = {"traceparent": _traceparent(call, exchange), **body.headers}
+        headers = CIMultiDict(self._headers, traceparent=_traceparent(call, exchange))
+        payload, kind = body.encoded()
+        if kind:
+            headers["Content-Type"] = kind
+        headers.update(body.headers)
         if credential:
             headers[credential.name] = credential.value
         sensitive = credential.sensitive if credential else ()
+        url = f"{self.base_url}{exchange.path}"
+        if body.params:
+            url = f"{url}?{httpx.QueryParams(body.params)}"
         try:
-            request = self._http.build_request(
-                exchange.method,
-                f"{self.base_url}{exchange.path}",
-                params=body.params or None,
-                json=body.json,
-                data=body.form,
-                content=body.content,
-                headers=headers,
-            )
-            flight.began = not self._traced
-            answer = await self._http.send(request, stream=True)
-            try:
-                received = await (self._read(exchange, answer) if answer.is_success else _beginning(exchange, answer))
-            finally:
-                await answer.aclose()
-        except (httpx.HTTPError, aiohttp.ClientError, OSError) as failure:
-            if isinstance(failure, TimeoutError):
+            async with self._transport.send(exchange.method, url, headers=headers, body=payload) as answer:
+                good = 200 <= answer.status < 300
+                received = await (self._read(exchange, answer) if good else _beginning(exchange, answer))
+        except (aiohttp.ClientError, OSError) as failure:
+            if isinstance(failure, TimeoutError) and not isinstance(failure, aiohttp.ClientError):
                 raise
-            raise _broken(exchange, failure, flight, traced=self._traced, sensitive=sensitive) from None
+            raise _broken(exchange, failure, flight, sensitive=sensitive) from None
         clean = strike(received, sensitive)
-        if not answer.is_success:
-            raise refused(exchange, answer.status_code, headers=answer.headers, body=clean, now=self._clock.now())
-        shown = {name: strike(value.encode(), sensitive).decode() for name, value in answer.headers.items()}
-        return Response(exchange, answer.status_code, httpx.Headers(shown), clean)
+        if not good:
+            raise refused(exchange, answer.status, headers=answer.headers, body=clean, now=self._clock.now())
+        shown = [
+            (name, strike(value.encode(errors="replace"), sensitive).decode()) for name, value in answer.headers.items()
+        ]
+        return Response(exchange, answer.status, httpx.Headers(shown), clean)
 
-    async def _read(self, exchange: Exchange, answer: httpx.Response) -> bytes:
+    async def _read(self, exchange: Exchange, answer: Answer) -> bytes:
         """The whole body, unpacked, or an error: beyond the cap the connection is dropped."""
         body = bytearray()
         async for chunk in _unpacked(exchange, answer):
             body += chunk
             if len(body) > self._max_body_bytes:
                 limit = self._max_body_bytes
-                raise exchange.broken(f"the answer is larger than {limit} bytes", status=answer.status_code)
+                raise exchange.broken(f"the answer is larger than {limit} bytes", status=answer.status)
         return bytes(body)
 
 
-async def _unpacked(exchange: Exchange, answer: httpx.Response) -> AsyncIterator[bytes]:
+async def _unpacked(exchange: Exchange, answer: Answer) -> AsyncIterator[bytes]:
     encoding = answer.headers.get("content-encoding", "").strip().lower()
     if encoding not in _ENCODINGS:  # others can unpack to any size within one step
         raise exchange.broken(f"the answer's encoding is {printable(encoding[:40])!r}, which was not asked for")
-    async for chunk in answer.aiter_bytes():
-        yield chunk
+    unpacking = zlib.decompressobj(wbits=_GZIP) if encoding == "gzip" else None
+    async for chunk in answer.chunks:
+        try:
+            yield unpacking.decompress(chunk) if unpacking else chunk
+        except zlib.error as failure:
+            raise exchange.broken(f"the answer is no gzip, as it says it is: {failure}") from None
 
 
-async def _beginning(exchange: Exchange, answer: httpx.Response) -> bytes:
+async def _beginning(exchange: Exchange, answer: Answer) -> bytes:
     """As much of an error's body as a message shows. Its status counts even where its body breaks."""
     body = b""
     try:
@@ -263,7 +270,7 @@ async def _beginning(exchange: Exchange, answer: httpx.Response) -> bytes:
             body += chunk
             if len(body) >= MAX_ERROR_BYTES:
                 break
-    except (ConnectorError, httpx.HTTPError, aiohttp.ClientError) as failure:
+    except (ConnectorError, aiohttp.ClientError) as failure:
         log.debug("connector.error_body_broken", instance=exchange.instance, error=type(failure).__name__)
     return body
 
@@ -293,16 +300,12 @@ def _check_path(exchange: Exchange) -> None:
         )
 
 
-def _broken(
-    exchange: Exchange, failure: Exception, flight: Flight, *, traced: bool, sensitive: tuple[str, ...]
-) -> ConnectorError:
+def _broken(exchange: Exchange, failure: Exception, flight: Flight, *, sensitive: tuple[str, ...]) -> ConnectorError:
     """An exchange that ended without an answer.
 
-    What httpx calls it is no guide: its aiohttp transport names a connection that broke after sending a
-    ConnectTimeout. The flight saw whether a connection was ever in hand.
+    What aiohttp calls it is no guide: one word can stand for a connection that broke before sending and after. The
+    flight saw whether a connection was ever in hand.
     """
-    if not traced:
-        flight.began = not isinstance(failure, httpx.ConnectError | httpx.ConnectTimeout | httpx.PoolTimeout)
     why = strike(f"{failure or type(failure).__name__}".encode(), sensitive).decode()
     return exchange.broken(why) if flight.began else exchange.not_sent(why)
 

@@ -12,15 +12,17 @@ import ipaddress
 import math
 import socket
 import ssl
+from collections.abc import AsyncIterator, Mapping
+from contextlib import AbstractAsyncContextManager, asynccontextmanager
 from contextvars import ContextVar
 from dataclasses import dataclass
 from functools import lru_cache
-from typing import Any
+from typing import Any, Protocol
 
 import aiohttp
 import httpx
 from aiohttp.abc import AbstractResolver, ResolveResult
-from httpx_aiohttp import AiohttpTransport
+from multidict import CIMultiDict
 
 Address = ipaddress.IPv4Address | ipaddress.IPv6Address
 
@@ -38,6 +40,7 @@ _CLOUD = (ipaddress.ip_address("168.63.129.16"), ipaddress.ip_address("fd00:ec2:
 KEEP_ALIVE_SECONDS = 4.0
 """Below the 5 s after which common servers hang up: a request sent into a closing connection is an unknown."""
 CONNECT_SECONDS = 10.0
+_CHUNK_BYTES = 16 * 1024
 
 
 class AddressRefusedError(OSError):
@@ -188,42 +191,92 @@ def tls_context(ca_file: str | None = None) -> ssl.SSLContext:
     return context
 
 
-def guarded_transport(
-    *,
-    allow_private: bool,
-    ca_file: str | None = None,
-    connections: int = 100,
-    resolver: AbstractResolver | None = None,
-) -> httpx.AsyncBaseTransport:
-    """The httpx transport over aiohttp that dials only what `refusal` lets pass."""
-    context = tls_context(ca_file)
+@dataclass(frozen=True)
+class Answer:
+    """An answer whose body is still to be read; `chunks` are as they came, packed where the sender packed them."""
 
-    def judged_socket(info: aiohttp.AddrInfoType) -> socket.socket:
-        why = refusal(str(info[4][0]), allow_private=allow_private)
+    status: int
+    headers: Mapping[str, str]  # names in any case; one that came several times stands several times
+    chunks: AsyncIterator[bytes]
+
+
+class Transport(Protocol):
+    """What carries requests: the network, or what stands in for it."""
+
+    def send(
+        self, method: str, url: str, *, headers: CIMultiDict[str], body: bytes | None
+    ) -> AbstractAsyncContextManager[Answer]:
+        """One request and its answer; raises aiohttp.ClientError or OSError, and tells `current_flight`."""
+        ...
+
+    async def close(self) -> None:
+        """End all connections."""
+        ...
+
+
+class GuardedTransport:
+    """The network as far as `refusal` lets it pass: HTTP/1.1 by aiohttp, whose session is made with the first request.
+
+    Raises OSError at once where `ca_file` cannot be read.
+    """
+
+    def __init__(
+        self,
+        *,
+        allow_private: bool,
+        ca_file: str | None = None,
+        connections: int = 100,
+        resolver: AbstractResolver | None = None,
+    ) -> None:
+        self._allow_private = allow_private
+        self._tls = tls_context(ca_file)
+        self._connections = connections
+        self._resolver = resolver
+        self._session: aiohttp.ClientSession | None = None
+
+    @asynccontextmanager
+    async def send(
+        self, method: str, url: str, *, headers: CIMultiDict[str], body: bytes | None
+    ) -> AsyncIterator[Answer]:
+        """See `Transport.send`."""
+        sending = self.session().request(method, url, headers=headers, data=body, allow_redirects=False)
+        async with sending as response:
+            yield Answer(response.status, response.headers, response.content.iter_chunked(_CHUNK_BYTES))
+
+    async def close(self) -> None:
+        """See `Transport.close`."""
+        if self._session is not None:
+            await self._session.close()
+
+    def session(self) -> aiohttp.ClientSession:
+        """The session, within the running loop."""
+        if self._session is None:
+            trace = aiohttp.TraceConfig()
+            trace.on_connection_create_end.append(_began)
+            trace.on_connection_reuseconn.append(_began)
+            trace.on_request_headers_sent.append(_begins)
+            trace.on_request_chunk_sent.append(_leaves)
+            connector = aiohttp.TCPConnector(
+                limit=self._connections,
+                ssl=self._tls,
+                resolver=GuardedResolver(allow_private=self._allow_private, inner=self._resolver),
+                use_dns_cache=False,
+                socket_factory=self._judged_socket,
+                keepalive_timeout=KEEP_ALIVE_SECONDS,
+            )
+            self._session = aiohttp.ClientSession(
+                connector=connector,
+                cookie_jar=aiohttp.DummyCookieJar(),
+                trace_configs=[trace],
+                middlewares=(send_once,),
+                timeout=aiohttp.ClientTimeout(total=None, sock_connect=CONNECT_SECONDS),
+                auto_decompress=False,
+                trust_env=False,
+            )
+        return self._session
+
+    def _judged_socket(self, info: aiohttp.AddrInfoType) -> socket.socket:
+        why = refusal(str(info[4][0]), allow_private=self._allow_private)
         if why:
             raise AddressRefusedError(why)
         return socket.socket(family=info[0], type=info[1], proto=info[2])
-
-    def session() -> aiohttp.ClientSession:
-        trace = aiohttp.TraceConfig()
-        trace.on_connection_create_end.append(_began)
-        trace.on_connection_reuseconn.append(_began)
-        trace.on_request_headers_sent.append(_begins)
-        trace.on_request_chunk_sent.append(_leaves)
-        connector = aiohttp.TCPConnector(
-            limit=connections,
-            ssl=context,
-            resolver=GuardedResolver(allow_private=allow_private, inner=resolver),
-            use_dns_cache=False,
-            socket_factory=judged_socket,
-            keepalive_timeout=KEEP_ALIVE_SECONDS,
-        )
-        return aiohttp.ClientSession(
-            connector=connector,
-            cookie_jar=aiohttp.DummyCookieJar(),
-            trace_configs=[trace],
-            middlewares=(send_once,),
-            trust_env=False,
-        )
-
-    return AiohttpTransport(verify=context, trust_env=False, client=session)

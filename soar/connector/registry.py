@@ -11,7 +11,6 @@ from fnmatch import fnmatchcase
 from pathlib import Path
 from typing import Any
 
-import httpx
 import structlog
 from pydantic import BaseModel, Field, ValidationError
 
@@ -20,6 +19,7 @@ from soar.connector.call import Call, Trail
 from soar.connector.capabilities import CAPABILITIES
 from soar.connector.client import Client
 from soar.connector.loader import Loaded, LoadedConnector, Loader
+from soar.connector.network import Transport
 from soar.connector.response import printable, problems
 from soar.connector.secret import SecretResolver
 from soar.errors import (
@@ -85,7 +85,7 @@ class Registry:
         clock: Clock,
         connectors_dir: Path | None = None,
         loader: Loader | None = None,
-        transport: httpx.AsyncBaseTransport | None = None,
+        transport: Transport | None = None,
         locate: Locate | None = None,
     ) -> Registry:
         """Build every instance, or raise one ConfigError that lists everything wrong, each with its place.
@@ -259,7 +259,7 @@ class _Builder:
     loader: Loader
     resolver: SecretResolver
     clock: Clock
-    transport: httpx.AsyncBaseTransport | None
+    transport: Transport | None
     locate: Locate
 
     def __post_init__(self) -> None:

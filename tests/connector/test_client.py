@@ -30,6 +30,7 @@ from soar.model.action import Effect
 from soar.model.clock import SystemClock
 
 from .exchanges import answer, make_call, read_request, serving
+from .played import Played
 
 CANARY = 'canary/"5f1d"+d41d'
 TOKEN = Secret("secret://env/TOKEN")
@@ -44,7 +45,7 @@ def client(handler=None, *, base_url="https://a.example/api", auth: Auth | None 
         clock=SystemClock(),
         auth=auth,
         allow_private=True,
-        transport=httpx.MockTransport(handler) if handler else None,
+        transport=Played(handler) if handler else None,
         **options,
     )
 

@@ -15,6 +15,7 @@ from soar.model.action import ActionRequest
 from soar.model.clock import SystemClock
 
 from .exchanges import make_call
+from .played import Played
 
 PAGE = (Path(__file__).parents[2] / "docs" / "connectors.md").read_text(encoding="utf-8")
 
@@ -57,7 +58,7 @@ def registry(tmp_path):
         SecretResolver({"DOORMAN_TOKEN": "token-1"}),
         clock=SystemClock(),
         connectors_dir=tmp_path,
-        transport=httpx.MockTransport(Doorman()),
+        transport=Played(Doorman()),
     )
 
 

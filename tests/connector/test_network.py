@@ -7,7 +7,7 @@ import pytest
 from aiohttp.abc import AbstractResolver
 
 from soar.connector.client import Client
-from soar.connector.network import guarded_transport, refusal
+from soar.connector.network import GuardedTransport, refusal
 from soar.connector.secret import SecretResolver
 from soar.errors import NotSentError, RejectedError
 from soar.model.action import Effect
@@ -112,7 +112,7 @@ def client_with(resolver: AbstractResolver, *, allow_private: bool, port: int = 
         resolver=SecretResolver({}),
         clock=SystemClock(),
         allow_private=allow_private,
-        transport=guarded_transport(allow_private=allow_private, resolver=resolver),
+        transport=GuardedTransport(allow_private=allow_private, resolver=resolver),
     )
 
 
@@ -151,13 +151,12 @@ async def test_the_name_is_resolved_once_and_the_judged_address_is_dialled_under
 
 async def test_the_socket_is_the_last_judge_where_a_resolver_lies_by_its_own_rules(call):
     """Even a resolver that is not guarded cannot make a socket to a refused address."""
-    transport = guarded_transport(allow_private=False, resolver=Answers(["8.8.8.8"]))
-    session = transport.client()
+    transport = GuardedTransport(allow_private=False, resolver=Answers(["8.8.8.8"]))
+    session = transport.session()
     session.connector._resolver = Answers(["127.0.0.1"])
     with pytest.raises(aiohttp.ClientConnectorError, match="loopback"):
         await session.get("https://product.example:1/")
-    await session.close()
-    await transport.aclose()
+    await transport.close()
 
 
 @pytest.mark.parametrize("location", ["http://169.254.169.254/latest/meta-data/", "//evil.example/", "/elsewhere"])

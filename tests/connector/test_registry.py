@@ -26,6 +26,7 @@ from soar.model.action import ActionRequest, Effect, Impact, Risk
 from soar.model.clock import SystemClock
 
 from .exchanges import make_call
+from .played import Played
 
 TOY = '''
 """A toy."""
@@ -109,7 +110,7 @@ def build(folder: Path, config: dict[str, Any] | None = None, *, handler=None, b
         SecretResolver({"TOKEN": "token-1"}),
         clock=SystemClock(),
         connectors_dir=folder,
-        transport=httpx.MockTransport(handler or (lambda _: httpx.Response(200))),
+        transport=Played(handler or (lambda _: httpx.Response(200))),
         **more,
     )
 

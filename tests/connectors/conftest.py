@@ -14,6 +14,7 @@ from soar.connector.registry import InstanceConfig, Registry
 from soar.connector.secret import SecretResolver
 from soar.model.action import ActionRequest
 from soar.model.clock import SystemClock
+from tests.connector.played import Played
 
 Handler = Callable[[httpx.Request], httpx.Response]
 
@@ -33,7 +34,7 @@ class Bench:
             SecretResolver(environ),
             clock=SystemClock(),
             loader=loader,
-            transport=httpx.MockTransport(self._handle),
+            transport=Played(self._handle),
         )
 
     async def _handle(self, request: httpx.Request) -> httpx.Response:
