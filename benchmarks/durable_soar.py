@@ -20,6 +20,7 @@ from soar import logs
 from soar.demo.home import make_home
 from soar.model.alert import Record
 from soar.service import Running, assemble
+from soar.service.collector import settle
 from soar.settings import load_settings
 
 FLUSH_SECONDS = 0.1
@@ -163,6 +164,7 @@ async def serve(config):
             sys.exit(str(service.library.errors))
         running = Running(service)
         await running.start()
+        settle()
         writing = asyncio.create_task(told.write(service.store))
         print(json.dumps({"ready": True}), flush=True)
         while line := await asyncio.to_thread(sys.stdin.readline):

@@ -28,6 +28,7 @@ from soar.ingest.files import FileReport, FileSource
 from soar.lab import LabServer, serve
 from soar.located import did_you_mean
 from soar.service import Doors, Running, assemble
+from soar.service.collector import settle
 from soar.settings import DEFAULT_FILE, Loaded, load_settings
 
 log = structlog.get_logger(__name__)
@@ -93,6 +94,7 @@ async def _run(loaded: Loaded, *, with_lab: bool, watched: bool) -> None:
         if watched:
             parts.append(lambda: live.watch(assembled.store, hints=hints))
         await running.start(*parts)
+        settle()
         if not watched or not out.is_terminal:
             for hint in hints:
                 out.print(hint)

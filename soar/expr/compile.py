@@ -18,7 +18,7 @@ from jmespath.visitor import Options
 from soar.errors import ExpressionError
 from soar.expr.bounds import BoundedInterpreter, Budget, own, refuse
 from soar.expr.functions import Functions
-from soar.expr.references import FieldPath, references
+from soar.expr.references import FieldPath, plain_path, references
 from soar.expr.syntax import Tree, parse
 
 CACHED = 4_096
@@ -31,6 +31,7 @@ class Expression:
     source: str
     _tree: Tree = field(repr=False, compare=False)
     _references: tuple[FieldPath, ...] = field(repr=False, compare=False)
+    _path: FieldPath | None = field(repr=False, compare=False)  # most are nothing but a path
 
     def evaluate(self, context: Mapping[str, Any]) -> Any:
         """Its value over JSON values; a field that is not there is None.
@@ -38,6 +39,8 @@ class Expression:
         The value shares nothing with the context. Raises ExpressionError where a function is given what it does not
         take, or where the work or the result exceeds the bounds of `soar.expr.bounds`.
         """
+        if self._path is not None:
+            return own(_at(context, self._path), self.source)
         budget = Budget(self.source)
         interpreter = BoundedInterpreter(budget, Options(custom_functions=Functions(budget)))
         try:
@@ -60,12 +63,20 @@ class Expression:
 def compile_expression(source: str) -> Expression:
     """The compiled expression; raises ExpressionError naming the expression, the column and the remedy."""
     tree = parse(source)
-    return Expression(source, tree, tuple(references(tree)))
+    return Expression(source, tree, tuple(references(tree)), plain_path(tree))
 
 
 def truthy(value: Any) -> bool:
     """Whether JMESPath takes a value as true: all but null, false, and empty text, lists and objects. 0 is true."""
     return not (value is None or value is False or (isinstance(value, str | list | dict | tuple) and not value))
+
+
+def _at(value: Any, path: FieldPath) -> Any:
+    for name in path:
+        if not isinstance(value, Mapping):
+            return None
+        value = value.get(name)
+    return value
 
 
 def _type_trouble(failure: exceptions.JMESPathTypeError) -> str:

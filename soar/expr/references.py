@@ -17,6 +17,16 @@ def references(tree: Tree) -> list[FieldPath]:
     return list(found)
 
 
+def plain_path(tree: Tree) -> FieldPath | None:
+    """The path, where an expression is nothing but one: `a.b`."""
+    if tree["type"] == "field":
+        return (tree["value"],)
+    if tree["type"] != "subexpression":
+        return None
+    parts = [plain_path(child) for child in tree["children"]]
+    return tuple(name for part in parts for name in part or ()) if all(parts) else None
+
+
 def _read(node: Tree, at: FieldPath | None, found: dict[FieldPath, None]) -> FieldPath | None:
     """Note what `node` reads when it stands at `at`; the path of its value where it has one."""
     path = _path(node, at, found)

@@ -205,6 +205,14 @@ def test_any_expression_evaluates_to_json_or_is_refused(source, value):
     assert json.dumps(outcome(source, {"a": value, "b": [value]}), allow_nan=False)
 
 
+@given(st.lists(st.sampled_from(["a", "b", "0", "get"]), min_size=1, max_size=5), json_values)
+def test_a_path_gives_what_the_language_says_of_it(names, value):
+    """A path is read without the interpreter, which its value piped through `@` goes to."""
+    path = ".".join(f'"{name}"' for name in names)
+    context = {"a": {"b": {"a": value, "0": [value]}, "get": value}, "b": value}
+    assert outcome(path, context) == outcome(f"{path} | @", context)
+
+
 @pytest.mark.parametrize(
     ("source", "paths"),
     [
