@@ -5,7 +5,6 @@ from __future__ import annotations
 import asyncio
 import contextlib
 import dataclasses
-import gc
 import os
 import socket
 from collections.abc import Awaitable, Callable, Sequence
@@ -49,8 +48,6 @@ log = structlog.get_logger(__name__)
 HONOURED = ("approval", "expire", "notify", "rate", "redact")
 """The obligations that the engine carries out; a decision with another one is a denial."""
 STOP_SECONDS = 35.0
-GC_THRESHOLDS = (50_000, 20, 100)
-"""A batch of alerts is tens of thousands of objects without a cycle; collecting every 700 takes a third of the time."""
 
 
 class Running:
@@ -171,7 +168,6 @@ class Running:
             raise
 
     async def _begin(self, *doors: Callable[[], Awaitable[None]]) -> None:
-        gc.set_threshold(*GC_THRESHOLDS)
         await self.recorder.start()
         await self.sequencer.check()
         await self._tell_start()
