@@ -97,7 +97,7 @@ async def stream(given: Given, plan: Stream) -> Verdict:
 
 
 async def broker_killed_and_away(given: Given) -> Verdict:
-    plan = Stream(records=given.of(100_000), broker_kills=given.of(10), broker_away_seconds=(60 * given.part,))
+    plan = Stream(records=given.of(100_000), broker_kills=given.of(10), broker_away_seconds=(60,))
     return await stream(given, plan)
 
 
