@@ -5,14 +5,15 @@ import contextlib
 import itertools
 import re
 import time
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterable, Iterator
 from pathlib import Path
+from typing import Any
 
-from aiokafka import AIOKafkaProducer
+from aiokafka import AIOKafkaConsumer, AIOKafkaProducer
 from aiokafka.admin import AIOKafkaAdminClient
 from aiokafka.errors import KafkaError
 
-from .records import EXPECTED, FAULT, HUGE_BYTES, Made
+from .records import EXPECTED, FAULT, HUGE_BYTES, NUMBER, Made
 from .site import Site
 
 SLICE = 500
@@ -27,6 +28,7 @@ class Feeder:
         self._servers = servers
         self._topic = topic
         self._records = records
+        self._numbers = itertools.count(1)
         self._turns = itertools.cycle(range(partitions))
         self._producer: AIOKafkaProducer | None = None
 
@@ -39,25 +41,30 @@ class Feeder:
                 await asyncio.sleep(0.05)
             await asyncio.sleep(max(0.0, started + SLICE / per_second - time.monotonic()))
 
-    async def send(self, records: list[tuple[Made, int]]) -> None:
-        """Until the broker has all of them; one whose answer was lost may be there twice then."""
-        while records:
+    async def send(self, records: Iterable[tuple[Made, int]]) -> None:
+        """Until the broker has all of them; one whose answer was lost may be there twice then, under one number."""
+        left = [(next(self._numbers), made, partition) for made, partition in records]
+        while left:
             try:
                 producer = await self._started()
-                sent = [await self._sent(producer, made, partition) for made, partition in records]
+                sent = [await self._sent(producer, *one) for one in left]
                 answers = await asyncio.gather(*sent, return_exceptions=True)
             except (KafkaError, OSError):
                 await self._give_up()
                 continue
             self.acknowledged += sum(not isinstance(answer, BaseException) for answer in answers)
-            records = [one for one, answer in zip(records, answers, strict=True) if isinstance(answer, BaseException)]
-            if records:
+            left = [one for one, answer in zip(left, answers, strict=True) if isinstance(answer, BaseException)]
+            if left:
                 await self._give_up()
 
-    async def _sent(self, producer: AIOKafkaProducer, made: Made, partition: int) -> asyncio.Future[object]:
-        headers = [*made.headers, (EXPECTED, made.expected.encode()), (FAULT, made.fault.encode())]
+    async def _sent(self, producer: AIOKafkaProducer, number: int, made: Made, partition: int) -> asyncio.Future[Any]:
+        told = {NUMBER: str(number), EXPECTED: made.expected, FAULT: made.fault}
+        headers = [*made.headers, *((name, text.encode()) for name, text in told.items())]
         key = b"gone" if made.value is None else None  # a tombstone is one of something
-        return await producer.send(self._topic, made.value, key=key, partition=partition, headers=headers)  # type: ignore[no-any-return]
+        future: asyncio.Future[Any] = await producer.send(
+            self._topic, made.value, key=key, partition=partition, headers=headers
+        )
+        return future
 
     async def _started(self) -> AIOKafkaProducer:
         if self._producer is None:
@@ -87,10 +94,11 @@ class Feeder:
 class Watch:
     """Looks twice a second: how far the group has committed, and how much memory workers have."""
 
-    def __init__(self, servers: str, group: str, site: Site) -> None:
+    def __init__(self, servers: str, topic: str, group: str, site: Site) -> None:
         self.committed = 0
         self.most_megabytes = 0
         self._servers = servers
+        self._topic = topic
         self._group = group
         self._site = site
 
@@ -119,6 +127,11 @@ class Watch:
         finally:
             await admin.close()
         return sum(max(0, each.offset) for each in told.values())
+
+    async def ends(self) -> int:
+        """How many records are in the topic: of those whose answer was lost, some are there twice."""
+        async with AIOKafkaConsumer(self._topic, bootstrap_servers=self._servers) as consumer:
+            return sum((await consumer.end_offsets(consumer.assignment())).values())
 
     async def beyond(self, committed: int, *, seconds: float) -> float:
         """Seconds until the group has committed more than that; raises TimeoutError."""

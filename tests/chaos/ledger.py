@@ -20,7 +20,7 @@ import asyncpg
 from aiokafka import AIOKafkaConsumer
 from aiokafka.admin import AIOKafkaAdminClient
 
-EXPECTED, FAULT = "chaos-expected", "chaos-fault"
+EXPECTED, FAULT, NUMBER = "chaos-expected", "chaos-fault", "chaos-number"
 OUTCOMES = """
 SELECT coordinates, outcome FROM alerts
 UNION ALL SELECT coordinates, 'dead_letter' FROM dead_letters
@@ -52,7 +52,7 @@ class Spec:
     lab_log: str
     letters: str | None = None  # topic of dead letters
     events: str | None = None  # topic of lifecycle events
-    acknowledged: int = 0  # so many records at least must be in the topic
+    acknowledged: int = 0  # so many records at least must be in the topic, each counted once
     to_the_end: bool = True  # else only what the group has committed must be accounted for
     effects: dict[str, dict[str, int]] = field(default_factory=dict)
     """By rule, what a run that succeeded has done in the lab."""
@@ -61,6 +61,7 @@ class Spec:
 class Seen(NamedTuple):
     """One record of the topic."""
 
+    number: int  # one that was sent again is there twice
     expected: str
     fault: str
     name: bytes  # the same for the same value
@@ -101,7 +102,9 @@ async def count(spec: Spec) -> Count:
         if message.offset < committed.get(message.partition, 0):
             due.add(at)
     found.counts |= {"records": len(topic), "committed": len(due)}
-    found.wrong("acknowledged_and_not_in_topic", range(max(0, spec.acknowledged - len(topic))))
+    numbers = {each.number for each in topic.values()}
+    found.counts["sent_twice"] = len(topic) - len(numbers)
+    found.wrong("acknowledged_and_not_in_topic", range(max(0, spec.acknowledged - len(numbers))))
     if spec.to_the_end:
         found.wrong("not_committed", topic.keys() - due)
         due |= topic.keys()
@@ -157,25 +160,29 @@ def seen(message: Any) -> Seen:
     headers = dict(message.headers)
     expected = headers[EXPECTED].decode()
     uid = json.loads(message.value)["id"] if expected == "matched" else None
-    return Seen(expected, headers[FAULT].decode(), hashlib.sha256(message.value or b"").digest()[:12], uid)
+    name = hashlib.sha256(message.value or b"").digest()[:12]
+    return Seen(int(headers[NUMBER]), expected, headers[FAULT].decode(), name, uid)
 
 
 def accounts(found: Count, topic: dict[str, Seen], had: dict[str, list[str]]) -> None:
     """Each record has exactly the outcome that it must have."""
     found.counts["malformed"] = dict(sorted(Counter(each.fault for each in topic.values() if each.fault).items()))
-    alike: defaultdict[bytes, list[str]] = defaultdict(list)
-    wrong = []
+    alike: defaultdict[tuple[bytes, str], list[str]] = defaultdict(list)
     for at, each in topic.items():
-        if each.expected in {"matched", "no_match"}:
-            alike[each.name].append(at)
-        elif sorted(had[at]) not in [sorted(way.split("+")) for way in each.expected.split("|")]:
-            wrong.append(f"{at} {each.fault}: {had[at]}, not {each.expected}")
-    for places in alike.values():
-        got = sorted(outcome for at in places for outcome in had[at])
-        first = topic[places[0]].expected
-        if got != sorted([first, *["duplicate"] * (len(places) - 1)]):
-            wrong.append(f"{places}: {got}, not once {first}")
+        alike[each.name, each.expected].append(at)
+    wrong = []
+    for (_, expected), places in alike.items():
+        got = sorted(sorted(had[at]) for at in places)
+        if not any(got == repeated(way.split("+"), len(places)) for way in expected.split("|")):
+            told = f"{places[0]} {topic[places[0]].fault}"
+            wrong.append(f"{told} and {len(places) - 1} alike: {got}, not once {expected}")
     found.wrong("wrong_outcomes", wrong)
+
+
+def repeated(outcomes: list[str], times: int) -> list[list[str]]:
+    """What becomes of one value that comes so many times, as a producer's repeat or because its answer was lost."""
+    again = [outcome if outcome == "dead_letter" else "duplicate" for outcome in outcomes]
+    return sorted([sorted(outcomes), *[sorted(again)] * (times - 1)])
 
 
 def effects(found: Count, spec: Spec, wanted: set[str | None], runs: list[Any]) -> None:

@@ -14,7 +14,7 @@ from dataclasses import dataclass
 from types import MappingProxyType
 from typing import NamedTuple
 
-EXPECTED, FAULT = "chaos-expected", "chaos-fault"
+EXPECTED, FAULT, NUMBER = "chaos-expected", "chaos-fault", "chaos-number"
 """Names of headers."""
 HUGE_BYTES = (1 << 20) + 1
 _REPEATED_FROM = 500

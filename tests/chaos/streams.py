@@ -114,7 +114,7 @@ async def open_scene(folder: Path, *, seed: int, plan: Stream, database: str) ->
         await broker.topic(LETTERS, partitions=1)
         await broker.topic(EVENTS, partitions=PARTITIONS)
         configure(site, broker, sending=plan.sending)
-        watch = Watch(broker.servers, GROUP, site)
+        watch = Watch(broker.servers, TOPIC, GROUP, site)
         feeder = Feeder(broker.servers, TOPIC, records(site.tag, seed, plan.mix), partitions=PARTITIONS)
         watching = asyncio.create_task(watch.run())
         try:
@@ -189,9 +189,11 @@ async def rest(scene: Scene) -> None:
             await scene.site.start(slot)
     database = Database(scene.site)
 
+    ends = await scene.watch.ends()
+
     async def rests() -> bool:
         with contextlib.suppress(*AWAY):
-            left = scene.unread > 0 or await database.active()
+            left = scene.watch.committed < ends or await database.active()
             return not (left or (scene.plan.sending and await database.unsent()))
         return False
 
