@@ -38,7 +38,7 @@ _PLAIN = ("acted", "windows", "playbooks", "records", "alerts", "dead_letters", 
 
 
 @dataclass(slots=True)
-class Names:
+class _Names:
     """The rows that facts will ask for, by name."""
 
     runs: set[str] = field(default_factory=set)
@@ -116,7 +116,7 @@ class Names:
         return bool(self.runs - new or self.steps or self.attempts or self.approvals or self.control or turns)
 
     @classmethod
-    def of(cls, facts: Sequence[port.Fact]) -> Names:
+    def of(cls, facts: Sequence[port.Fact]) -> _Names:
         """What all these facts touch."""
         names = cls()
         for fact in facts:
@@ -136,7 +136,7 @@ async def write_together(db: Db, facts: Sequence[port.Fact], tip: Tip) -> Done[l
 
 async def write_apart(db: Db, facts: Sequence[port.Fact]) -> Done[list[StoreError | None]]:
     """Write facts in one transaction, each as a batch of its own, without those that the database refuses."""
-    names = Names.of(facts)
+    names = _Names.of(facts)
     await db.fetch(statements("writes.sql")["lock_runs"], array(sorted(names.runs)))
     await names.turns.lock(db, Sheet())
     await names.counts.lock(db)
@@ -198,13 +198,13 @@ class Batch:
 
     async def load(self, db: Db, *, xid: str = "") -> None:
         """Lock the runs, then read what else the facts ask for; `xid` where the transaction's name is known already."""
-        names = Names.of(self._facts)
+        names = _Names.of(self._facts)
         self.xid = xid
         new = {w.run.id for fact in self._facts for w in fact.writes if isinstance(w, port.InsertRun)}
         if not xid or names.more_than(new):
             await self._load(db, names)
 
-    async def _load(self, db: Db, names: Names) -> None:
+    async def _load(self, db: Db, names: _Names) -> None:
         sql = statements("writes.sql")
         for row in await db.fetch(sql["lock_runs"], array(sorted(names.runs))):
             run = RunRow(*row)

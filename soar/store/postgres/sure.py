@@ -7,20 +7,24 @@ anything is otherwise it writes nothing, and the batch takes the long way (`soar
 
 from __future__ import annotations
 
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass, field
+from datetime import datetime
 from typing import Any
 
 from soar.errors import StoreError
+from soar.model.action import Attempt
 from soar.model.base import to_rfc3339
 from soar.model.run import RunState
 from soar.store import port
-from soar.store.postgres.batch import Batch, Names
+from soar.store.postgres.batch import Batch
 from soar.store.postgres.connect import Db, RefusedError
 from soar.store.postgres.database import Database
 from soar.store.postgres.rows import RunRow, array, columns
 from soar.store.postgres.sheet import Chain, Held
 from soar.store.postgres.sql import statements
 from soar.store.postgres.tip import Tip
+from soar.store.turns import hold_key
 
 _WIDTHS = {"steps": 5, "attempts": 6, "payloads": 3, "runs": 7}
 
@@ -34,17 +38,13 @@ async def write_surely(database: Database, facts: Sequence[port.Fact], tip: Tip)
     if len(chains) < len(epochs):
         return None
     batch = Batch(facts)
-    expected = _assume(batch, facts, epochs, chains)
+    assumed = _assume(batch, facts, epochs, chains)
     results = await batch.apply()
     if any(results):  # a refusal counts only by what the rows are
         return None
-    names = Names.of(facts)
     checked = [
         *columns(list(epochs.items())),
-        array(names.control),
-        min((to_rfc3339(write.attempt.intended_at) for write in _about_attempts(facts)), default=""),
-        *(columns(list(names.steps)) if names.steps else ([], [])),
-        *(columns([(*key, state) for key, state in expected.items()]) if expected else ([], [], [], [])),
+        *assumed.columns(),
         *columns([(run_id, chain.length - 1, bytes.fromhex(chain.last)) for run_id, chain in chains.items()]),
     ]
     written = _written(batch)
@@ -90,31 +90,56 @@ def _is_plain_write(write: port.Write, run_id: str) -> bool:
     return False
 
 
+@dataclass(slots=True)
+class _Assumed:
+    """What the statement must find: switches off, steps not ended, attempts as they should be (None: not there)."""
+
+    switches: set[str] = field(default_factory=set)
+    earliest: datetime | None = None  # of the intents
+    steps: set[tuple[str, str]] = field(default_factory=set)
+    attempts: dict[tuple[str, str, int], str | None] = field(default_factory=dict)
+
+    def intent(self, attempt: Attempt) -> None:
+        """An attempt must be new, and nothing may keep it from being made."""
+        self.switches |= {"halt", hold_key(attempt.request.instance)}
+        self.attempts.setdefault((attempt.run_id, attempt.path, attempt.number), None)
+        if self.earliest is None or attempt.intended_at < self.earliest:
+            self.earliest = attempt.intended_at
+
+    def columns(self) -> list[Any]:
+        """The parameters `$3` to `$10`."""
+        attempts = [(*key, state) for key, state in self.attempts.items()]
+        return [
+            array(self.switches),
+            to_rfc3339(self.earliest) if self.earliest else "",
+            *_columns(list(self.steps), 2),
+            *_columns(attempts, 4),
+        ]
+
+
 def _assume(
     batch: Batch, facts: Sequence[port.Fact], epochs: Mapping[str, int], chains: Mapping[str, Chain]
-) -> dict[tuple[str, str, int], str | None]:
-    """Give a batch the rows as they should be; returns how its attempts should stand, None for those that are new.
+) -> _Assumed:
+    """Give a batch the rows as they should be; returns what of that is not in `epochs` and `chains`.
 
     A run is as `locked` in the statement asks. Whether it holds a lock is not known: the statement only lets go of one.
     """
     for run_id, epoch in epochs.items():
         batch.sheet.hold("runs", run_id, row=RunRow(run_id, RunState.RUNNING, epoch, locked=True))
         batch.sheet.hold("chains", run_id, row=chains[run_id])
-    expected: dict[tuple[str, str, int], str | None] = {}
-    for write in _about_attempts(facts):
-        key = (write.attempt.run_id, write.attempt.path, write.attempt.number)
-        state = write.expect if isinstance(write, port.MoveAttempt) else None
-        if key not in expected and state is not None:
-            batch.sheet.hold("attempts", *key, row=Held(state))
-        expected.setdefault(key, state)
-    return expected
-
-
-def _about_attempts(facts: Sequence[port.Fact]) -> Iterator[port.InsertAttempt | port.MoveAttempt]:
+    assumed = _Assumed()
     for fact in facts:
         for write in fact.writes:
-            if isinstance(write, port.InsertAttempt | port.MoveAttempt):
-                yield write
+            if isinstance(write, port.PutStep):
+                assumed.steps.add((write.record.run_id, write.record.path))
+            elif isinstance(write, port.InsertAttempt):
+                assumed.intent(write.attempt)
+            elif isinstance(write, port.MoveAttempt):
+                key = (write.attempt.run_id, write.attempt.path, write.attempt.number)
+                if key not in assumed.attempts:
+                    assumed.attempts[key] = write.expect
+                    batch.sheet.hold("attempts", *key, row=Held(write.expect))
+    return assumed
 
 
 def _written(batch: Batch) -> list[list[Any]]:
@@ -128,4 +153,8 @@ def _written(batch: Batch) -> list[list[Any]]:
             for run in sheet.written("runs")
         ],
     }
-    return [each for name, of in rows.items() for each in (columns(of) if of else [[] for _ in range(_WIDTHS[name])])]
+    return [column for name, of in rows.items() for column in _columns(of, _WIDTHS[name])]
+
+
+def _columns(rows: Sequence[Sequence[Any]], width: int) -> list[list[Any]]:
+    return columns(rows) if rows else [[] for _ in range(width)]
