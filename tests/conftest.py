@@ -26,7 +26,7 @@ PARTS = {
     "postgres": ("up", "postgres"),
 }
 # Folders whose few tests take minutes. They begin first, so that in the end no worker is left alone with one.
-LONG = ("chaos", "crash", "simulation")
+LONG = ("crash", "simulation")
 PROBLEMS = pytest.StashKey[Mapping[str, str]]()
 
 

@@ -17,6 +17,8 @@ from .kills import come_to_rest, ended, feed
 from .oracle import Verdict, judge
 from .site import Site, answer, open_site, until
 
+TOLD_SECONDS = 60.0
+
 
 class NoMountError(Exception):
     """This account may not mount."""
@@ -115,12 +117,13 @@ def _fill_up(ballast: Path) -> None:
 
 
 async def _told(site: Site, seconds: float, ballast: Path) -> bool:
-    """Keep the disk full for so long; whether the service's health said so meanwhile, or its log."""
-    give_up = time.monotonic() + seconds
+    """Keep the disk full for so long, and on until the service's health says so or a minute is over; whether it did."""
+    enough = time.monotonic() + seconds
+    give_up = enough + TOLD_SECONDS
     told = False
     limit = aiohttp.ClientTimeout(total=5)
     async with aiohttp.ClientSession(timeout=limit) as http:
-        while time.monotonic() < give_up:
+        while (now := time.monotonic()) < enough or (not told and now < give_up):
             _fill_up(ballast)  # what the service gave back, it does not get again
             for port in site.ports:
                 with contextlib.suppress(aiohttp.ClientError, TimeoutError, OSError):

@@ -66,7 +66,9 @@ ALLOWED = MappingProxyType(
         ),
         **dict.fromkeys(
             (
+                "soar.service.reloading:Reloader.look > self.reload",
                 "soar.service.reloading:Reloader.reload > self._recorder.record",
+                "soar.service.reloading:Reloader.run > self.look",
                 "soar.service.reloading:Reloader.run > self.reload",
             ),
             "not covered yet: tells of a set of playbooks and keeps their text; the next start does the same anew",

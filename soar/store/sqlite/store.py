@@ -80,7 +80,10 @@ class SqliteStore:
     async def _write(self, work: Callable[[sqlite3.Connection], T]) -> T:
         def in_thread() -> T:
             with _transaction(self._opened(self._write_db)) as db:
-                return work(db)
+                done = work(db)
+                # Ended on another thread, it would reset a statement that this one may be using again.
+                assert not isinstance(done, sqlite3.Cursor), "a cursor never leaves its thread"
+                return done
 
         return await self._in(self._writer, in_thread)
 
@@ -305,11 +308,11 @@ class SqliteStore:
 
     async def add_checkpoint(self, size: int, text: str) -> None:
         """Keep a signed checkpoint; one that is already there for this size stays."""
-        await self._write(lambda db: db.execute("INSERT OR IGNORE INTO checkpoints VALUES (?, ?)", (size, text)))
+        await self._write(lambda db: _put(db, "INSERT OR IGNORE INTO checkpoints VALUES (?, ?)", (size, text)))
 
     async def add_cosigned(self, size: int, text: str) -> None:
         """Keep the same checkpoint with its witnesses' lines."""
-        await self._write(lambda db: db.execute("INSERT OR REPLACE INTO cosigned VALUES (?, ?)", (size, text)))
+        await self._write(lambda db: _put(db, "INSERT OR REPLACE INTO cosigned VALUES (?, ?)", (size, text)))
 
     async def cosigned(self) -> str | None:
         """The newest checkpoint that was kept with its witnesses' lines."""
@@ -322,7 +325,7 @@ class SqliteStore:
     async def add_hashes(self, nodes: Mapping[tuple[int, int], bytes]) -> None:
         """Keep nodes above the leaves."""
         rows = [(*place, each) for place, each in nodes.items()]
-        await self._write(lambda db: db.executemany("INSERT OR IGNORE INTO subtrees VALUES (?, ?, ?)", rows))
+        await self._write(lambda db: _put(db, "INSERT OR IGNORE INTO subtrees VALUES (?, ?, ?)", *rows))
 
     async def touched(self, subject: str) -> Touched:
         """What tells of somebody."""
@@ -431,6 +434,10 @@ def _apply(db: sqlite3.Connection, fact: port.Fact, journal: Appender) -> None:
         raise StateConflictError(f"the store holds it already, or may not hold it: {failure}") from failure
     except (ValueError, TypeError, OverflowError, RecursionError, sqlite3.DataError) as failure:
         raise StoreError(f"a value cannot be stored: {type(failure).__name__}: {failure}") from failure
+
+
+def _put(db: sqlite3.Connection, statement: str, *rows: tuple[Any, ...]) -> None:
+    db.executemany(statement, rows)
 
 
 @contextlib.contextmanager
