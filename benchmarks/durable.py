@@ -168,6 +168,10 @@ class Database:
         rows = await self._say(f"SELECT pid FROM pg_stat_activity WHERE datname = '{self.name}'")
         return sum(cpu_of(row["pid"]) for row in rows)
 
+    async def bytes(self):
+        """What all of it takes on the server's disk."""
+        return (await self._say(f"SELECT pg_database_size('{self.name}') AS bytes"))[0]["bytes"]
+
     async def entries(self):
         """How many entries soar's journal holds for each run."""
         db = await asyncpg.connect(self.dsn)

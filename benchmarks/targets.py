@@ -53,7 +53,7 @@ def ceilings(found):
     """Beside the ceiling: alerts a second, and what processors do for each."""
     for what, share in (("triage", 0.45), ("acted", 0.5)):
         for store in STORES:
-            for unit, least in (("alerts/s", share), ("CPU us", None), ("server CPU us", None)):
+            for unit, least in (("alerts/s", share), ("CPU us", None), ("server CPU us", None), ("bytes stored", None)):
                 ours, theirs = (found.get(f"{what}, {who}, {store} {unit}") for who in ("soar", "ceiling"))
                 if ours and theirs:
                     yield Row(name=f"{what}, {store}, ceiling, {unit}", soar=ours, beside=theirs, at_least=least)

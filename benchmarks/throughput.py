@@ -32,6 +32,7 @@ import logging
 import os
 import random
 import secrets
+import signal
 import subprocess
 import sys
 import tempfile
@@ -104,7 +105,7 @@ class Bench:
     async def triage(self, name, candidate):
         """How fast it works the full topic off."""
         first = await self.until(candidate, await self.broker.consumed(candidate.group) + WARM_QUIET)
-        began = time.time()
+        began, held = time.time(), await candidate.server.bytes() if candidate.server else 0
         async with self.metered(name, candidate) as span:
             while True:
                 await asyncio.sleep(0.02)
@@ -113,9 +114,11 @@ class Bench:
                 span.ended, span.alerts = time.time(), consumed - first
                 took = span.ended - began
                 if consumed == QUIET or took > TRIAGE_MOST_SECONDS:
-                    return
+                    break
                 if took > TRIAGE_SECONDS and span.alerts > TRIAGE_LEAST:
-                    return
+                    break
+        if candidate.server:
+            self.keep(f"{name} bytes stored", (await candidate.server.bytes() - held) / span.alerts)
 
     async def until(self, candidate, count):
         """Wait until it has committed so many records; returns how many exactly."""
@@ -229,6 +232,7 @@ async def main():
     parser.add_argument("--json", action="store_true")
     told = parser.parse_args()
     logging.getLogger("aiokafka").setLevel(logging.CRITICAL)
+    asyncio.get_running_loop().add_signal_handler(signal.SIGTERM, asyncio.current_task().cancel)
     print(f"{os.cpu_count()} cores, load average {os.getloadavg()[0]:.1f} at the beginning", file=sys.stderr)
     with tempfile.TemporaryDirectory(dir=HERE.parent, prefix=".bench-") as folder:
         async with Broker(told.kafka) as broker, Sink() as sink:
