@@ -136,7 +136,7 @@ async def million_waiting(given: Given) -> Verdict:
         schema_on(given.postgres) as database,
         open_scene(given.folder, seed=given.seed, plan=plan, database=database) as scene,
     ):
-        return await waiting(scene, consumed=given.of(100_000))
+        return await waiting(scene, consumed=given.of(50_000))
 
 
 CASES: Mapping[str, Callable[[Given], Awaitable[Verdict]]] = MappingProxyType(

@@ -30,10 +30,12 @@ async def schema_on(server: str) -> AsyncIterator[str]:
     db = await asyncpg.connect(server)
     await db.execute(f"CREATE SCHEMA {name}")
     await db.close()
-    yield f"{server}?search_path={name}"
-    db = await asyncpg.connect(server)
-    await db.execute(f"DROP SCHEMA {name} CASCADE")
-    await db.close()
+    try:
+        yield f"{server}?search_path={name}"
+    finally:
+        db = await asyncpg.connect(server)
+        await db.execute(f"DROP SCHEMA {name} CASCADE")
+        await db.close()
 
 
 class _Own(stack.Postgres):
