@@ -49,7 +49,6 @@ ALLOWED = MappingProxyType(
             ),
             "not covered yet: takes away the runs that the oracle reads, long after they ended",
         ),
-        "soar.engine.intake:Intake.admit > self.take": "how commands come to what Running.take passes",
         "soar.engine.act:Actor._to_intent > wait": "twenty overtaken decisions: tests/engine/test_ceilings.py",
         **dict.fromkeys(
             (
