@@ -7,12 +7,13 @@ import fcntl
 import os
 import subprocess
 import sys
-from collections.abc import Iterator, Mapping
+from collections.abc import Mapping
 from pathlib import Path
 from typing import NoReturn
 
 import pytest
-import structlog
+
+from soar import logs
 
 ROOT = Path(__file__).resolve().parents[1]
 STACK = ROOT / "scripts" / "stack"
@@ -64,10 +65,9 @@ def pytest_collection_finish(session: pytest.Session) -> None:
 
 
 @pytest.fixture(autouse=True)
-def own_logging() -> Iterator[None]:
-    """A command sets up logging for its whole process, which here is that of other tests too."""
-    yield
-    structlog.reset_defaults()
+def own_logging() -> None:
+    """As the service logs, all of it. A command sets up logging for its whole process: here, for later tests too."""
+    logs.configure(level="debug")
 
 
 def _unavailable(reason: str) -> NoReturn:
