@@ -11,7 +11,7 @@ from soar.engine.authority import Authority
 from soar.engine.programs import Programs
 from soar.engine.recorder import record_alone
 from soar.engine.scribe import Data, Scribe
-from soar.engine.skip import SKIPPABLE, asked_no_more, skippable, skipped_by_person
+from soar.engine.skip import SKIPPABLE, asked_no_more, looks_that_wait, skippable, skipped_by_person
 from soar.engine.steps import HAPPENED, moved, waiting
 from soar.engine.undo import Done, undo_by_hand
 from soar.errors import InputError, NotFoundError, StateConflictError
@@ -143,13 +143,17 @@ class Control:
         steps = await self._store.steps(run.id)
         record = skippable(run, steps, path)
         forget = forgotten(steps, [path]) if run.state in _REOPENABLE else ()
-        skipped = skipped_by_person(record, now=self._scribe.clock.now(), reason=reason)
-        writes, entries = await asked_no_more(self._store, self._scribe, record, because="was skipped")
         # The run must still rest where we saw it: no worker has the step in hand.
-        writes = [ReopenRun(run_id=run.id, expect=run.state, forget=forget), PutStep(record=skipped), *writes]
+        writes: list[Write] = [ReopenRun(run_id=run.id, expect=run.state, forget=forget)]
+        entries: list[Entry] = []
+        for each in (record, *looks_that_wait(steps, path)):
+            writes.append(PutStep(record=skipped_by_person(each, now=self._scribe.clock.now(), reason=reason)))
+            more, told = await asked_no_more(self._store, self._scribe, each, because="was skipped")
+            writes += more
+            entries += told
         data: Data = {"kind": record.kind, "was": record.state.value}
-        told = self._scribe.entry(EntryType.STEP_SKIPPED, path, run_id=run.id, payload={"reason": reason}, data=data)
-        await record_alone(self._store, Fact(writes=tuple(writes), entries=(told, *entries)))
+        skipped = self._scribe.entry(EntryType.STEP_SKIPPED, path, run_id=run.id, payload={"reason": reason}, data=data)
+        await record_alone(self._store, Fact(writes=tuple(writes), entries=(skipped, *entries)))
 
     async def resolve(self, run_id: str, *, happened: bool, reason: str, path: str | None = None) -> list[str]:
         """Say whether the actions of unknown outcome, or the one at `path`, happened; the run goes on from there.

@@ -42,6 +42,12 @@ def skippable(run: Run, steps: Mapping[str, StepRecord], path: str) -> StepRecor
     return can[path]
 
 
+def looks_that_wait(steps: Mapping[str, StepRecord], path: str) -> list[StepRecord]:
+    """The looks at an action's effect that wait, for a turn or for policy: with the step they are passed over too."""
+    beneath = tuple(path + look for look in _LOOKS)
+    return [each for name, each in steps.items() if name.startswith(beneath) and each.state is StepState.WAITING]
+
+
 def skipped_by_person(record: StepRecord, *, now: datetime, reason: str) -> StepRecord:
     """The record that replay takes instead of doing the step."""
     return record.model_copy(

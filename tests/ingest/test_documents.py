@@ -7,7 +7,7 @@ from typing import Any
 import pytest
 
 from soar.ingest.normalise import Normaliser
-from soar.model.alert import Alert, DeadLetter
+from soar.model.alert import Alert, AlertDocument, DeadLetter
 
 from .normalising import BUILT_IN, CountedIds, StoppedClock, alerts, dead, normalise, record
 
@@ -60,8 +60,8 @@ def test_in_binary_mode_the_value_is_the_data():
     headers = {f"ce_{name}": value for name, value in EVENT.items()} | {"content-type": "application/json"}
     sent = record(titled(1)).model_copy(update={"headers": headers})
     [one] = Normaliser(BUILT_IN, CountedIds(), StoppedClock()).normalise(sent)
-    assert isinstance(one, Alert)
-    assert (one.title, one.raw) == ("Alert 1", titled(1))
+    assert isinstance(one, AlertDocument)
+    assert (one.body["title"], one.body["raw"]) == ("Alert 1", titled(1))
 
 
 def test_a_batch_of_cloud_events_is_opened_one_by_one():

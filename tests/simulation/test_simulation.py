@@ -60,7 +60,7 @@ WORDS = {
 
 def test_every_kind_of_trouble_comes_up() -> None:
     """Else nothing would be shown by a thousand seeds in which nothing happens."""
-    told = "\n".join(line for seed in range(200) for line in result(seed).trace)
+    told = "\n".join(line for seed in range(400) for line in result(seed).trace)
     assert {word for word in WORDS if word not in told} == set()
 
 
