@@ -195,10 +195,11 @@ class Client:
         await self._transport.close()
 
     async def _within_deadline(self, exchange: Exchange, body: Content, call: Call) -> Response:
+        begun = asyncio.get_running_loop().time()  # before the clock: a stop between the two must not grant more time
         remaining = (call.deadline - self._clock.now()).total_seconds()
         if remaining <= 0:
             raise exchange.not_sent("its deadline had passed")
-        flight = Flight(until=asyncio.get_running_loop().time() + remaining)
+        flight = Flight(until=begun + remaining)
         token = current_flight.set(flight)
         try:
             async with asyncio.timeout(remaining), self._slots:

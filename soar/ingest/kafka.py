@@ -78,6 +78,16 @@ class _Door:
     admit: Callable[[Any], Awaitable[Any]]
 
 
+@dataclass(frozen=True, slots=True)
+class _Session:
+    """One consumer at work, of one cluster."""
+
+    consumer: AIOKafkaConsumer
+    held: _Held
+    door: _Door
+    cluster: str
+
+
 @dataclass(slots=True)
 class _Batch:
     """What is admitted together."""
@@ -200,17 +210,17 @@ class KafkaSource:
             self._watch, self._looked = Watch(), 0.0
             self._answered = _now()
             log.info("kafka.consuming", topics=wanted.topics, group=wanted.group_id, cluster=cluster)
-            ahead = _Batch()
+            session, ahead = _Session(consumer, held, door, cluster), _Batch()
             while True:
                 batch, ahead = ahead, _Batch()
                 if self._stopping.is_set():
                     raise _StoppedError
                 if not batch.fetched:
                     fetched = await self._or_stopped(consumer.getmany(timeout_ms=POLL_MS))
-                    await self._read(door, fetched, cluster, into=batch)
+                    await self._read(session, fetched, into=batch)
                 pauses.reset()
                 if batch.fetched:
-                    await self._admitted(consumer, held, door, batch, cluster, ahead)
+                    await self._admitted(session, batch, ahead)
                     # A crash here repeats the batch; its coordinates are known to the store.
                     await self._commit(consumer, batch.fetched)
                     self._stuck -= batch.fetched.keys()
@@ -246,22 +256,21 @@ class KafkaSource:
                 # The group notices the missing heartbeats instead.
                 log.warning("kafka.left_without_goodbye", group=wanted.group_id, error=repr(failure))
 
-    async def _admitted(
-        self, consumer: AIOKafkaConsumer, held: _Held, door: _Door, batch: _Batch, cluster: str, ahead: _Batch
-    ) -> None:
+    async def _admitted(self, session: _Session, batch: _Batch, ahead: _Batch) -> None:
         """See a batch through, however long that takes, and stay a member of the group meanwhile.
 
         While the store writes, the batch `ahead` is read. Where the store takes its time no more is fetched; but a
         member that does not poll for some minutes is put out, so we poll, with all partitions paused. What comes
         nevertheless, from a partition that was given to us just now, goes ahead as well.
         """
-        under_way = asyncio.ensure_future(self._admit(door, batch))
+        consumer, held = session.consumer, session.held
+        under_way = asyncio.ensure_future(self._admit(session.door, batch))
         try:
-            await self._read(door, await consumer.getmany(timeout_ms=0), cluster, into=ahead)
+            await self._read(session, await consumer.getmany(timeout_ms=0), into=ahead)
             await asyncio.wait({under_way}, timeout=PATIENCE_SECONDS)
             while not under_way.done():
                 held.hold()
-                await self._read(door, await consumer.getmany(timeout_ms=0), cluster, into=ahead)
+                await self._read(session, await consumer.getmany(timeout_ms=0), into=ahead)
                 self._watch.excuse(now=_now())
                 await self._look(consumer)
                 await asyncio.wait({under_way}, timeout=POLL_MS / 1000)
@@ -299,13 +308,13 @@ class KafkaSource:
         if stuck:
             raise _StuckError(stuck[0])
 
-    async def _read(self, door: _Door, fetched: Fetched, cluster: str, *, into: _Batch) -> None:
+    async def _read(self, session: _Session, fetched: Fetched, *, into: _Batch) -> None:
         """Add what was fetched to a batch; the store may have to be waited for."""
         for partition, messages in fetched.items():
             into.fetched.setdefault(partition, []).extend(messages)
-        records = await self._records(fetched, cluster)
+        records = await self._records(fetched, session.cluster)
         if records:
-            into.read += await self._patiently(len(records), lambda: door.read(records))
+            into.read += await self._patiently(len(records), lambda: session.door.read(records))
 
     async def _records(self, fetched: Fetched, cluster: str) -> list[Record]:
         records: list[Record] = []
