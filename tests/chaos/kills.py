@@ -6,7 +6,7 @@ import math
 import random
 import signal
 import time
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 
@@ -72,11 +72,16 @@ async def _die_often(site: Site, slot: int, left: object, rng: random.Random) ->
 
 
 async def feed(
-    site: Site, under_way: int, *, total: float = math.inf, batch: int = 12, rules: Sequence[str] = RULES
+    site: Site,
+    under_way: int,
+    *,
+    enough: Callable[[], bool] = lambda: False,
+    batch: int = 12,
+    rules: Sequence[str] = RULES,
 ) -> None:
-    """Send alerts as long as there is room, until cancelled or so many were acknowledged."""
+    """Send alerts as long as there is room, until cancelled or it is enough."""
     database = Database(site)
-    while len(site.acknowledged) < total:
+    while not enough():
         active = under_way
         with contextlib.suppress(*AWAY):  # nothing is known to have room
             active = await database.active()

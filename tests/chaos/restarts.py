@@ -22,16 +22,17 @@ RULES = ("light",) * 8 + ("full", "asked")
 
 @dataclass(frozen=True, kw_only=True)
 class Restarts:
-    """How hard: as many runs at least, with PostgreSQL up for a random time between these two."""
+    """How hard: as many runs and restarts at least, with PostgreSQL up for a random time between these two."""
 
     runs: int
+    restarts: int = len(WAYS)
     up_seconds: tuple[float, float] = (4.0, 12.0)
     down_seconds: tuple[float, float] = (0.0, 2.0)
     under_way: int = 300
 
 
 async def restarts(folder: Path, *, seed: int, plan: Restarts) -> Verdict:
-    """Restart until so many alerts were acknowledged and all that they started rests."""
+    """Restart while alerts are sent, until there were enough of both and all that they started rests."""
     async with (
         open_server() as server,
         open_site(folder, seed=seed, database=server.url, workers=WORKERS, lease_seconds=30) as site,
@@ -45,8 +46,12 @@ async def restarts(folder: Path, *, seed: int, plan: Restarts) -> Verdict:
         others = [asyncio.create_task(part) for part in (sampler.run(), answer(site))]
         hits: Counter[str] = Counter()
         hitter = asyncio.create_task(hit(server, random.Random(seed), plan, hits))
+
+        def enough() -> bool:
+            return len(site.acknowledged) >= plan.runs and hits.total() >= plan.restarts
+
         await asyncio.gather(
-            *(feed(site, plan.under_way, total=plan.runs, batch=50, rules=RULES) for _ in range(WORKERS))
+            *(feed(site, plan.under_way, enough=enough, batch=50, rules=RULES) for _ in range(WORKERS))
         )
         await _drained(site)
         await ended(hitter)
