@@ -11,6 +11,8 @@ import math
 import re
 from typing import Any
 
+import orjson
+
 from soar.errors import RecordError
 
 MAX_BYTES = 1 << 20
@@ -22,27 +24,72 @@ _MAX_INTEGER = (1 << 53) - 1
 _MAX_DIGITS = 400
 _SURROGATE_ESCAPE = re.compile(r"\\u[dD][89a-fA-F]")
 _SURROGATE = re.compile("[\ud800-\udfff]")
+_DIGITS = bytes.maketrans(b"123456789", b"000000000")
+_LONG_NUMBER = b"0" * 16  # more digits than a double surely holds, where each is written as 0
+_BEFORE_NUMBERS = b":,[- \t\r\n"
 # A string, also an unfinished one (possessive, so that hostile text costs one pass), or a bracket outside of strings.
 _BRACKETS = re.compile(r'"[^"\\]*+(?:\\.[^"\\]*+)*+"?|[\[\]{}]', re.DOTALL)
 
 
 def parse(value: bytes) -> Any:
-    """The JSON value in the bytes of a record; raises RecordError, its code saying what is wrong."""
-    if len(value) > MAX_BYTES:
-        raise RecordError(f"is {len(value)} bytes; at most {MAX_BYTES} are read", "too_large")
-    try:
-        text = value.decode("utf-8-sig")
-    except UnicodeDecodeError as failure:
-        raise RecordError(f"is not UTF-8 (byte {failure.start}); send UTF-8", "not_utf8") from failure
-    return parse_text(text)
-
-
-def parse_text(text: str) -> Any:
-    """The JSON value in a text; raises RecordError.
+    """The JSON value in the bytes of a record; raises RecordError, its code saying what is wrong.
 
     An integer beyond 2**53 - 1 becomes its decimal text, digit for digit, and a lone surrogate becomes U+FFFD:
     canonical JSON can hold neither, and one hostile field must not keep an alert from being seen.
     """
+    if len(value) > MAX_BYTES:
+        raise RecordError(f"is {len(value)} bytes; at most {MAX_BYTES} are read", "too_large")
+    document = _quick(value)
+    return _careful(value) if document is None else document
+
+
+def _quick(value: bytes) -> Any:
+    """What `_careful` would give, in a fourth of its time; None where that is not certain.
+
+    Each member of an object has a colon besides those in its text. So where a reader that keeps the last of two members
+    of one name writes as many colons as it read, it has dropped none; but for escaped ones, which it writes out.
+    """
+    try:
+        document = orjson.loads(value)
+        written = orjson.dumps(document)
+    except ValueError:
+        return None
+    if not isinstance(document, dict | list) or written.count(b":") != value.count(b":") or b"\\u003" in value:
+        return None
+    if _has_long_number(value):
+        return None
+    shallow = value.count(b"{") + value.count(b"[") <= MAX_DEPTH
+    return document if shallow or not _deeper(document, MAX_DEPTH) else None
+
+
+def _has_long_number(value: bytes) -> bool:
+    """Whether a number of many digits is in a JSON text; a string may be taken for one, never one for a string."""
+    zeros = value.translate(_DIGITS)
+    place = zeros.find(_LONG_NUMBER)
+    while place >= 0:
+        if zeros[place - 1] in _BEFORE_NUMBERS:
+            return True
+        place = zeros.find(_LONG_NUMBER, place + len(_LONG_NUMBER))
+    return False
+
+
+def _deeper(document: Any, depth: int) -> bool:
+    """Whether objects and arrays lie deeper in each other than this."""
+    level = [document]
+    for _ in range(depth):
+        inner = (each.values() if isinstance(each, dict) else each for each in level if isinstance(each, dict | list))
+        level = [item for items in inner for item in items if isinstance(item, dict | list)]
+        if not level:
+            return False
+    return True
+
+
+def _careful(value: bytes) -> Any:
+    """The same with a word for everything that is wrong, and for numbers and characters that few payloads hold."""
+    try:
+        text = value.decode("utf-8-sig")
+    except UnicodeDecodeError as failure:
+        raise RecordError(f"is not UTF-8 (byte {failure.start}); send UTF-8", "not_utf8") from failure
     _bound_depth(text)
     try:
         document = json.loads(

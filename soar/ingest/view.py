@@ -13,7 +13,7 @@ from typing import Annotated, Any
 from pydantic import PlainValidator
 
 from soar.errors import RecordError
-from soar.ingest.payload import MAX_DEPTH, parse_text
+from soar.ingest.payload import MAX_DEPTH, parse
 
 _STEP = re.compile(r'([A-Za-z_][A-Za-z0-9_]*|"(?:[^"\\]|\\.)*")(\[\])?(?:\.|$)')
 
@@ -70,7 +70,7 @@ def _parsed(value: Any) -> Any:
     if not isinstance(value, str) or value.lstrip()[:1] not in {"{", "["}:
         return value
     try:
-        return parse_text(value)
+        return parse(value.encode())
     except RecordError:
         return value
 
