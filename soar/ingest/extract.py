@@ -13,7 +13,7 @@ from typing import Any
 
 from soar.ingest import values
 from soar.ingest.expressions import Getter, Getters
-from soar.ingest.fields import EntityFields, IpFields
+from soar.ingest.fields import EntityFields
 from soar.ingest.mapping import Mapping
 from soar.ingest.severity import Reading
 from soar.ingest.times import parse_time
@@ -43,6 +43,7 @@ _MODELS: dict[str, type[Frozen]] = {
 assert _MODELS.keys() == Entities.model_fields.keys()
 _EMPTY: dict[str, Entity] = {kind: dict.fromkeys(model.model_fields) for kind, model in _MODELS.items()}
 _OBSERVABLES = tuple(Observables.model_fields)
+_HASHES = ("sha256", "sha1", "md5")
 _REQUIRED = {"ips": "address", "urls": "url", "resources": "id"}
 _CONVERT: dict[str, Convert] = {
     "ip": values.address,
@@ -80,14 +81,16 @@ class Extract:
             value = getter.get(scope)
             if value is None:
                 continue
-            for item in self._present(value) if isinstance(value, list) else (value,):
-                if isinstance(item, str) and item.strip().casefold() in self.absent:
-                    continue
-                found = convert(item)
-                if found is not None:
-                    if self.trace is not None:
-                        self._note(field, getter)
-                    return found
+            if type(value) is str:
+                found = None if value.strip().casefold() in self.absent else convert(value)
+            elif type(value) is list:
+                found = next(filter(_given, map(convert, self._present(value))), None)
+            else:
+                found = convert(value)
+            if found is not None:
+                if self.trace is not None:
+                    self._note(field, getter)
+                return found
         return None
 
     def many(self, field: str, getters: Getters, convert: Convert, scope: Scope | None = None) -> list[Any]:
@@ -96,7 +99,8 @@ class Extract:
             scope = self.scope
         found: dict[Any, None] = {}
         for getter in getters:
-            for item in self._present(getter.get(scope)):
+            value = getter.get(scope)
+            for item in () if value is None else self._present(value):
                 converted = convert(item)
                 if converted is not None and len(found) < MAX_OBSERVABLES:
                     found[converted] = None
@@ -138,9 +142,8 @@ class Extract:
         found = _of_entities(entities)
         for kind, getters in self.mapping.observables.filled:
             convert = _CONVERT_OBSERVABLE.get(kind, values.name)
-            found[kind] = found.get(kind, []) + self.many(f"observables.{kind}", getters, convert)
-        unique = {kind: list(dict.fromkeys(filter(None, items)))[:MAX_OBSERVABLES] for kind, items in found.items()}
-        return {kind: unique.get(kind, []) for kind in _OBSERVABLES}
+            found[kind] += self.many(f"observables.{kind}", getters, convert)
+        return {kind: _distinct(items) if items else [] for kind, items in found.items()}
 
     def labels(self) -> dict[str, str]:
         """Named labels first, then the entries of whole objects; names that are ours cannot be given."""
@@ -190,11 +193,12 @@ class Extract:
         found = _EMPTY[kind].copy()
         for field, getters in spec.filled:
             read = self.many if field == "recipients" else self.one
-            found[field] = read(f"{kind}.{field}", getters, _CONVERT.get(field, values.name), scope)
+            label = field if self.trace is None else f"{kind}.{field}"
+            found[field] = read(label, getters, _CONVERT.get(field, values.name), scope)
         if not found[_REQUIRED[kind]] if kind in _REQUIRED else not any(found.values()):
             return None
-        if isinstance(spec, IpFields):
-            found["role"] = spec.role
+        if kind == "ips":
+            found["role"] = spec.role  # type: ignore[attr-defined]
         elif kind == "emails" and found["recipients"] is None:
             found["recipients"] = []
         return found
@@ -219,23 +223,35 @@ def _name(kind: str, entity: Entity) -> Any:
     return tuple(tuple(value) if isinstance(value, list) else value for value in entity.values())
 
 
-def _ids(texts: Iterable[str], pattern: re.Pattern[str]) -> list[str]:
+def _ids(texts: list[str], pattern: re.Pattern[str]) -> list[str]:
+    if not texts or (len(texts) == 1 and pattern.fullmatch(texts[0])):
+        return texts
     return list(dict.fromkeys(part for text in texts for part in (pattern.findall(text) or [text])))
 
 
+def _given(value: Any) -> bool:
+    return value is not None
+
+
+def _distinct(items: list[str | None]) -> list[str]:
+    return list(dict.fromkeys(filter(None, items)))[:MAX_OBSERVABLES]
+
+
 def _of_entities(entities: dict[str, list[Entity]]) -> dict[str, list[str | None]]:
-    hosts, users, files = entities["hosts"], entities["users"], entities["files"]
-    found: dict[str, list[str | None]] = {"ip": [ip["address"] for ip in entities["ips"]]}
-    if hosts:
-        found["ip"] += [host["ip"] for host in hosts]
-        found["hostname"] = [host["name"] for host in hosts]
-    if entities["urls"]:
-        found["url"] = [url["url"] for url in entities["urls"]]
-    if users:
-        found["user"] = [user["name"] for user in users]
-        found["email"] = [user["email"] for user in users]
+    """For each kind of observable what stands in entities of all kinds, also None."""
+    found: dict[str, list[str | None]] = {kind: [] for kind in _OBSERVABLES}
+    found["ip"] = [ip["address"] for ip in entities["ips"]]
+    for host in entities["hosts"]:
+        found["ip"].append(host["ip"])
+        found["hostname"].append(host["name"])
+    for url in entities["urls"]:
+        found["url"].append(url["url"])
+    for user in entities["users"]:
+        found["user"].append(user["name"])
+        found["email"].append(user["email"])
     for message in entities["emails"]:
-        found["email"] = [*found.get("email", ()), message["sender"], *message["recipients"]]
-    if files:
-        found |= {kind: [file[kind] for file in files] for kind in ("sha256", "sha1", "md5")}
+        found["email"] += (message["sender"], *message["recipients"])
+    for file in entities["files"]:
+        for kind in _HASHES:
+            found[kind].append(file[kind])
     return found
