@@ -34,7 +34,19 @@ class Candidate:
 
     alert: AlertDocument
     content: str  # name of the raw payload
+    text: bytes | None  # the alert's JSON, where the quick writer knows all that is in it
     playbooks: tuple[Playbook, ...]
+
+    @classmethod
+    def of(cls, alert: AlertDocument, playbooks: Sequence[Playbook], names: Names) -> Candidate:
+        """An alert, written out once for all that is to be done with it."""
+        raw = alert.body["raw"]
+        try:
+            text = orjson.dumps(raw, option=orjson.OPT_SORT_KEYS)
+            whole = orjson.dumps({**alert.body, "raw": orjson.Fragment(text)}, option=orjson.OPT_SORT_KEYS)
+        except TypeError:  # a computed integer of more than 64 bits
+            return cls(alert=alert, content=names.of(raw), text=None, playbooks=tuple(playbooks))
+        return cls(alert=alert, content=names.of_text(text), text=whole, playbooks=tuple(playbooks))
 
     @property
     def uid(self) -> tuple[str, str]:
@@ -149,7 +161,7 @@ class Admission:
         entry = self._scribe.entry(
             EntryType.ALERT_ADMITTED,
             alert["id"],
-            payload=_told(alert, coordinates, matches),
+            payload=_told(candidate, coordinates, matches),
             data={
                 "outcome": outcome.value,
                 "source": alert["source"],
@@ -259,13 +271,16 @@ class Admission:
         ]
 
 
-def _told(alert: Mapping[str, Any], coordinates: str, matches: Sequence[AlertMatch]) -> Payload:
-    """What the journal keeps of an alert. No NaN comes from a record, so the fast writer says it all, where it can."""
-    payload = {"alert": alert, "coordinates": coordinates, "matches": [match.as_row() for match in matches]}
-    try:
-        return orjson.dumps(payload, option=orjson.OPT_SORT_KEYS)
-    except TypeError:  # a computed integer of more than 64 bits, or what no JSON holds
-        return payload
+def _told(candidate: Candidate, coordinates: str, matches: Sequence[AlertMatch]) -> Payload:
+    """What the journal keeps of an alert."""
+    rows = [match.as_row() for match in matches]
+    if candidate.text is None:
+        return {"alert": candidate.alert.body, "coordinates": coordinates, "matches": rows}
+    return b'{"alert":%b,"coordinates":%b,"matches":%b}' % (
+        candidate.text,
+        orjson.dumps(coordinates),
+        orjson.dumps(rows),
+    )
 
 
 def run_created(scribe: Scribe, run: Run) -> Entry:

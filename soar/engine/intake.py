@@ -21,7 +21,7 @@ from soar.store.port import AdmissionKeys, Fact, Known, Store
 
 log = structlog.get_logger(__name__)
 
-TURN_SECONDS = 0.005
+TURN_SECONDS = 0.0005
 REPEAT_WINDOW = timedelta(hours=24)
 """How long the same alert id with the same content counts as a repeat of the producer's."""
 
@@ -124,8 +124,7 @@ class Intake:
             if isinstance(item, DeadLetter):
                 letters.append(item)
                 continue
-            body = item.body
-            candidates.append(Candidate(alert=item, content=names.of(body["raw"]), playbooks=tuple(index.match(body))))
+            candidates.append(Candidate.of(item, index.match(item.body), names))
         return Consumed(record=record, candidates=tuple(candidates), letters=tuple(letters))
 
     def _keys(self, consumed: Sequence[Consumed], names: Names) -> AdmissionKeys:

@@ -28,4 +28,8 @@ class Names:
             text = orjson.dumps(value, option=orjson.OPT_SORT_KEYS)
         except TypeError:  # it knows no longer integers
             text = json.dumps(value, sort_keys=True, separators=(",", ":")).encode()
+        return self.of_text(text)
+
+    def of_text(self, text: bytes) -> str:
+        """The same for a value's JSON, as orjson writes it with sorted keys."""
         return hmac.digest(self._key, text, "sha256").hex()

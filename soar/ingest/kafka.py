@@ -26,6 +26,7 @@ Fetched = Mapping[TopicPartition, Sequence[ConsumerRecord]]
 T = TypeVar("T")
 
 POLL_MS = 1000
+AHEAD_MS = 20  # for records to read ahead; so much later a batch that went through may be followed by its offsets
 LOOK_SECONDS = 5.0  # between looks at the ends of partitions
 LOOK_AT_MOST_SECONDS = 5.0
 PATIENCE_SECONDS = 2.0  # with a batch; then no more is fetched, but the group still hears from us
@@ -259,15 +260,17 @@ class KafkaSource:
     async def _admitted(self, session: _Session, batch: _Batch, ahead: _Batch) -> None:
         """See a batch through, however long that takes, and stay a member of the group meanwhile.
 
-        While the store writes, the batch `ahead` is read. Where the store takes its time no more is fetched; but a
-        member that does not poll for some minutes is put out, so we poll, with all partitions paused. What comes
-        nevertheless, from a partition that was given to us just now, goes ahead as well.
+        While the store writes, the batch `ahead` is read, as soon as there is one. Where the store takes its time no
+        more is fetched; but a member that does not poll for some minutes is put out, so we poll, with all partitions
+        paused. What comes nevertheless, from a partition that was given to us just now, goes ahead as well.
         """
         consumer, held = session.consumer, session.held
         under_way = asyncio.ensure_future(self._admit(session.door, batch))
         try:
-            await self._read(session, await consumer.getmany(timeout_ms=0), into=ahead)
-            await asyncio.wait({under_way}, timeout=PATIENCE_SECONDS)
+            give_up = _now() + PATIENCE_SECONDS
+            while not ahead.fetched and not under_way.done() and _now() < give_up:
+                await self._read(session, await consumer.getmany(timeout_ms=AHEAD_MS), into=ahead)
+            await asyncio.wait({under_way}, timeout=max(0.0, give_up - _now()))
             while not under_way.done():
                 held.hold()
                 await self._read(session, await consumer.getmany(timeout_ms=0), into=ahead)

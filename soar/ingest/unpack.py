@@ -3,14 +3,14 @@
 from __future__ import annotations
 
 import json
-from collections.abc import Sequence
 from dataclasses import dataclass
+from functools import lru_cache
 from typing import Any
 
 from soar.errors import ExpressionError, RecordError
 from soar.expr.compile import truthy
 from soar.ingest.expressions import Getter
-from soar.ingest.mapping import Candidate, Mapping, Mappings, Shape
+from soar.ingest.mapping import MAX_NARROWED, Candidate, Mapping, Mappings, Shape
 from soar.ingest.payload import MAX_ELEMENTS, kind_of, too_many
 from soar.ingest.view import view_of
 from soar.located import did_you_mean
@@ -43,6 +43,8 @@ class Chooser:
         self.mappings = mappings
         self.all = mappings.candidates()
         self.of = {name: tuple(one for one in self.all if one.mapping.name == name) for name in mappings.by_name}
+        # Products send few different sets of keys; whoever sends ever new ones makes us forget, not grow.
+        self._fitting = lru_cache(MAX_NARROWED)(self._that_fit)
 
     def choose(self, payload: dict[str, Any], name: str | None) -> Choice:
         """By name where the source gives one, else by shape, else the fallback.
@@ -50,18 +52,19 @@ class Chooser:
         Raises RecordError for a name that is no mapping: the record waits as a dead letter until it is one.
         """
         if name is None:
-            return self._first(payload, self.all) or self._plain(payload, self.mappings.fallback)
+            return self._first(payload, name) or self._plain(payload, self.mappings.fallback)
         mapping = self.mappings.by_name.get(name)
         if mapping is None:
             near = did_you_mean(name, self.mappings.by_name)
             raise RecordError(f"its source names the mapping {name!r}, which is not loaded{near}", "unknown_mapping")
-        return self._first(payload, self.of[name]) or self._plain(payload, mapping)
+        return self._first(payload, name) or self._plain(payload, mapping)
 
-    def _first(self, payload: dict[str, Any], candidates: Sequence[Candidate]) -> Choice | None:
-        keys = payload.keys()
-        for candidate in candidates:
-            if not candidate.keys <= keys:
-                continue
+    def _that_fit(self, keys: frozenset[str], name: str | None) -> tuple[Candidate, ...]:
+        candidates = self.all if name is None else self.of[name]
+        return tuple(candidate for candidate in candidates if candidate.keys <= keys)
+
+    def _first(self, payload: dict[str, Any], name: str | None) -> Choice | None:
+        for candidate in self._fitting(frozenset(payload), name):
             mapping, shape = candidate.mapping, candidate.shape
             view = view_of(payload, mapping.decode, nest=mapping.nest_dotted_keys)
             if shape.where is None or truthy(shape.where.get(view)):

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import asyncio
 import hashlib
 from collections.abc import Callable
 
@@ -27,7 +26,7 @@ async def admit(
     claims = _claims(keys)
     await db.execute(sql["claim"], claims)
     known, xid = await reads.known(db, keys)
-    fact = await asyncio.to_thread(decide, known)
+    fact = decide(known)
     batch = Batch([fact])
     await batch.load(db, xid=xid)
     _refuse_stale(batch, fact)
