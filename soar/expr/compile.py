@@ -31,7 +31,8 @@ class Expression:
     source: str
     _tree: Tree = field(repr=False, compare=False)
     _references: tuple[FieldPath, ...] = field(repr=False, compare=False)
-    _path: FieldPath | None = field(repr=False, compare=False)  # most are nothing but a path
+    path: FieldPath | None = field(repr=False, compare=False)
+    """Its keys, where it is nothing but a path, as most are."""
 
     def evaluate(self, context: Mapping[str, Any]) -> Any:
         """Its value over JSON values; a field that is not there is None.
@@ -39,8 +40,8 @@ class Expression:
         The value shares nothing with the context. Raises ExpressionError where a function is given what it does not
         take, or where the work or the result exceeds the bounds of `soar.expr.bounds`.
         """
-        if self._path is not None:
-            return own(_at(context, self._path), self.source)
+        if self.path is not None:
+            return own(_at(context, self.path), self.source)
         budget = Budget(self.source)
         interpreter = BoundedInterpreter(budget, Options(custom_functions=Functions(budget)))
         try:

@@ -18,7 +18,6 @@ from soar.errors import ExpressionError
 from soar.expr.compile import Expression, compile_expression
 
 _STEP = r'(?:[A-Za-z_][A-Za-z0-9_]*|"(?:[^"\\]|\\.)*")'
-_PLAIN = re.compile(rf"{_STEP}(?:\.{_STEP})*")
 _STEPS = re.compile(_STEP)
 _START = re.compile(rf"({_STEP}(?:\.{_STEP})*)\[")
 _BRACKETS = re.compile(r"\[[^\[\]]*\]")
@@ -41,14 +40,16 @@ class Getter:
     expression: Expression | None
     get: Read = field(init=False, compare=False, repr=False)
     """What stands there, or None; also where the expression cannot be computed: an odd payload is no reason to stop."""
+    _walk: Read = field(init=False, compare=False, repr=False)
 
     def __post_init__(self) -> None:
-        plain = _walk(self.path)
-        object.__setattr__(self, "get", plain if self.expression is None else self._computed)
+        walk = _walk(self.path)
+        object.__setattr__(self, "_walk", walk)
+        object.__setattr__(self, "get", walk if self.expression is None else self._computed)
 
     def read(self, scope: dict[str, Any]) -> Any:
         """What stands there, None where nothing does; raises ExpressionError as `Expression.evaluate` does."""
-        value = _walk(self.path)(scope)
+        value = self._walk(scope)
         return value if self.expression is None or value is None else self.expression.evaluate(scope)
 
     def _computed(self, scope: dict[str, Any]) -> Any:
@@ -105,8 +106,8 @@ def _compile(value: Any) -> Getter:
         expression = compile_expression(value)
     except ExpressionError as failure:
         raise ValueError(failure.message) from failure
-    if _PLAIN.fullmatch(value):
-        return Getter(value, _keys(value), None)
+    if expression.path is not None:
+        return Getter(value, expression.path, None)
     return Getter(value, _projected(value), expression)
 
 
