@@ -101,7 +101,7 @@ async def test_the_turn_of_a_killed_worker_comes_free(crew: Crew) -> None:
 
 async def test_halting_and_cancelling_while_queued(crew: Crew) -> None:
     crew.limit("{concurrency: 1}")
-    crew.lab.faults.put("desk", Fault(mode=Mode.SLOW, seconds=2, times=1))
+    crew.lab.faults.put("desk", Fault(mode=Mode.SLOW, seconds=5, times=1))
     await crew.start()
     await crew.admit("first")
     await until(lambda: _true(crew.sent()))
