@@ -110,11 +110,23 @@ class _StuckError(Exception):
 
 
 class _Held(ConsumerRebalanceListener):  # type: ignore[misc]  # aiokafka has no types
-    """What the group gives us while we take nothing more is paused like the rest."""
+    """What the group gives us: paused while we take nothing more, and how far we are with it.
+
+    `untold` are the offsets up to which all is durable and which the group does not know yet.
+    """
 
     def __init__(self) -> None:
         self.consumer: AIOKafkaConsumer | None = None
         self.holding = False
+        self.untold: dict[TopicPartition, int] = {}
+
+    def done(self, fetched: Fetched) -> None:
+        """All of this is durable."""
+        self.untold |= {partition: messages[-1].offset + 1 for partition, messages in fetched.items()}
+
+    def told(self, offsets: Mapping[TopicPartition, int]) -> None:
+        """The group knows of these."""
+        self.untold = {each: offset for each, offset in self.untold.items() if offset != offsets.get(each)}
 
     def hold(self) -> None:
         """Fetch no more."""
@@ -128,7 +140,8 @@ class _Held(ConsumerRebalanceListener):  # type: ignore[misc]  # aiokafka has no
             self.consumer.resume(*self.consumer.paused())
 
     def on_partitions_revoked(self, _revoked: Any) -> None:
-        """Nothing to do: what was admitted stays admitted, whoever commits it."""
+        """What was admitted stays admitted, whoever commits it: who has a partition next consumes the records again."""
+        self.untold = {}
 
     def on_partitions_assigned(self, _assigned: Any) -> None:
         """They begin unpaused."""
@@ -223,8 +236,9 @@ class KafkaSource:
                 if batch.fetched:
                     await self._admitted(session, batch, ahead)
                     # A crash here repeats the batch; its coordinates are known to the store.
-                    await self._commit(consumer, batch.fetched)
+                    held.done(batch.fetched)
                     self._stuck -= batch.fetched.keys()
+                await self._commit(session)
                 await self._look(consumer)
 
     @asynccontextmanager
@@ -359,19 +373,22 @@ class KafkaSource:
                 self._store = None
                 return result
 
-    async def _commit(self, consumer: AIOKafkaConsumer, fetched: Fetched) -> None:
+    async def _commit(self, session: _Session) -> None:
         """Tell the group how far we are, for the partitions that are still ours.
 
-        That it fails is normal (a rebalance, a coordinator that moves): whoever owns the partition next consumes
-        the records again.
+        That it fails is normal (a broker that is away, a coordinator that moves, a rebalance): it is told again with
+        the next batch, or without one.
         """
-        ours = consumer.assignment()
-        offsets = {partition: messages[-1].offset + 1 for partition, messages in fetched.items() if partition in ours}
+        ours, held = session.consumer.assignment(), session.held
+        offsets = {partition: offset for partition, offset in held.untold.items() if partition in ours}
+        if not offsets:
+            return
         try:
-            if offsets:
-                await asyncio.wait_for(consumer.commit(offsets), COMMIT_SECONDS)
+            await asyncio.wait_for(session.consumer.commit(offsets), COMMIT_SECONDS)
         except (KafkaError, TimeoutError) as failure:
             log.info("kafka.commit_failed", group=self.subscription.group_id, error=repr(failure))
+        else:
+            held.told(offsets)
 
     async def _or_stopped(self, doing: Coroutine[Any, Any, T]) -> T:
         """The result; raises _StoppedError as soon as `stop` is called.

@@ -8,8 +8,9 @@ from pathlib import Path
 from uuid import uuid4
 
 import pytest
-from aiokafka import AIOKafkaProducer, TopicPartition
+from aiokafka import AIOKafkaConsumer, AIOKafkaProducer, TopicPartition
 from aiokafka.admin import AIOKafkaAdminClient, NewTopic
+from aiokafka.errors import NotCoordinatorForGroupError
 
 from soar.engine.admission import Admit, Admitted
 from soar.errors import StoreUnavailableError
@@ -327,3 +328,22 @@ async def test_the_offset_to_read_next_is_committed_for_each_partition(topic: To
         TopicPartition(topic.name, 1): 2,
         TopicPartition(topic.name, 2): 2,
     }
+
+
+async def test_a_commit_that_failed_is_made_up_for_although_nothing_more_comes(
+    topic: Topic, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+):
+    """Else the group would count records as waiting that all have their outcome."""
+    await topic.produce(*map(alert, range(20)))
+    failures = iter([NotCoordinatorForGroupError(), TimeoutError(), None])
+    commit = AIOKafkaConsumer.commit
+
+    async def fails_twice(self: AIOKafkaConsumer, offsets: object) -> None:
+        if failure := next(failures, None):
+            raise failure
+        await commit(self, offsets)
+
+    monkeypatch.setattr(AIOKafkaConsumer, "commit", fails_twice)
+    async with door(tmp_path) as opened, running(topic.source(max_poll_records=500), opened.admit) as task:
+        await until(lambda: _all_committed(topic, 20), task)
+        assert await opened.stored() == {f"Alert {number}": 1 for number in range(20)}
