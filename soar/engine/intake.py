@@ -22,6 +22,7 @@ from soar.store.port import AdmissionKeys, Fact, Known, Store
 log = structlog.get_logger(__name__)
 
 TURN_SECONDS = 0.0005
+_LONGEST_REASON = 1000
 REPEAT_WINDOW = timedelta(hours=24)
 """How long the same alert id with the same content counts as a repeat of the producer's."""
 
@@ -109,22 +110,28 @@ class Intake:
 
     def _buried(self, refused: Consumed, refusal: StoreError) -> Consumed:
         """What the store cannot hold as alerts is kept as it came, with the reason."""
-        letter = DeadLetter(
-            id=self._scribe.ids.new("dead"),
-            record=refused.record,
-            code="not_storable",
-            reason=str(refusal).encode(errors="replace").decode(),
-            at=self._scribe.clock.now(),
-        )
+        letter = self._letter(refused.record, "not_storable", str(refusal))
         return Consumed(record=refused.record, letters=(*refused.letters, letter))
 
+    def _letter(self, record: Record, code: str, reason: str) -> DeadLetter:
+        text = reason.encode(errors="replace").decode()
+        return DeadLetter(
+            id=self._scribe.ids.new("dead"), record=record, code=code, reason=text, at=self._scribe.clock.now()
+        )
+
     def _consume(self, record: Record, index: TriggerIndex, names: Names) -> Consumed:
+        """One record, whatever it holds: where reading it meets a mistake of ours, others must not wait behind it."""
         candidates, letters = [], []
-        for item in self._normalise(record):
-            if isinstance(item, DeadLetter):
-                letters.append(item)
-                continue
-            candidates.append(Candidate.of(item, index.match(item.body), names))
+        try:
+            for item in self._normalise(record):
+                if isinstance(item, DeadLetter):
+                    letters.append(item)
+                else:
+                    candidates.append(Candidate.of(item, index.match(item.body), names))
+        except Exception as bug:
+            log.exception("intake.bug", coordinates=record.coordinates)
+            reason = f"soar failed to read it ({type(bug).__name__}: {bug}); please report this, then replay it"
+            return Consumed(record=record, letters=(self._letter(record, "bug", reason[:_LONGEST_REASON]),))
         return Consumed(record=record, candidates=tuple(candidates), letters=tuple(letters))
 
     def _keys(self, consumed: Sequence[Consumed], names: Names) -> AdmissionKeys:

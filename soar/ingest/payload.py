@@ -52,7 +52,7 @@ def _quick(value: bytes) -> Any:
     try:
         document = orjson.loads(value)
         written = orjson.dumps(document)
-    except ValueError:
+    except (ValueError, TypeError):  # it is no JSON, or nested deeper than it writes
         return None
     if not isinstance(document, dict | list) or written.count(b":") != value.count(b":") or b"\\u003" in value:
         return None

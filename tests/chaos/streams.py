@@ -74,9 +74,14 @@ class Scene:
         """Send as many records as there must be, and go on until it is enough."""
         await self.feeder.feed(
             lambda: self.feeder.acknowledged >= self.plan.records and enough(),
-            room=lambda: self.unread < self.plan.unread,
+            room=self._room,
             per_second=self.plan.per_second,
         )
+
+    def _room(self) -> bool:
+        workers = self.site.workers.values()
+        assert not workers or any(worker.alive for worker in workers), "no worker is left; worker-*.log say why"
+        return self.unread < self.plan.unread
 
     async def pause(self) -> None:
         await asyncio.sleep(self.rng.uniform(*self.plan.between_seconds))

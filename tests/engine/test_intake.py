@@ -3,12 +3,13 @@
 import asyncio
 import json
 from collections import Counter
+from collections.abc import Sequence
 from datetime import timedelta
 
 import pytest
 
 from soar.engine.admission import Admitted
-from soar.model.alert import Outcome
+from soar.model.alert import AlertDocument, DeadLetter, Outcome, Record
 from soar.model.base import to_rfc3339
 from soar.model.run import RunState
 
@@ -125,6 +126,28 @@ async def test_what_cannot_be_read_is_a_dead_letter_and_the_rest_goes_on(house: 
     letters = await house.store.dead_letters()
     assert {letter.record.value for letter in letters} >= {b"", b"\xff\xfe", b"{", b"null"}
     assert len(await house.told(kind="record.dead_lettered")) == len(letters)
+    assert (await house.verify()).ok
+
+
+async def test_a_record_on_which_soar_itself_fails_is_a_dead_letter_and_holds_up_no_other(
+    house: House, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """A mistake of ours in reading: else all workers would end at it, one after the other, for ever."""
+    await start(house)
+    intake = house.running.intake
+    normalise = intake._normalise
+
+    def fails_on_some(record: Record) -> Sequence[AlertDocument | DeadLetter]:
+        if b"cursed" in record.value:
+            raise TypeError("nobody thought of this")
+        return normalise(record)
+
+    monkeypatch.setattr(intake, "_normalise", fails_on_some)
+    admitted = await house.running.admit([house.raw(b'{"cursed": 1}'), house.record()])
+    assert outcomes(admitted) == ["dead_letter", "matched"]
+    (letter,) = await house.store.dead_letters()
+    assert (letter.code, letter.record.value) == ("bug", b'{"cursed": 1}')
+    assert "TypeError: nobody thought of this" in letter.reason
     assert (await house.verify()).ok
 
 
