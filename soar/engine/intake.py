@@ -3,7 +3,8 @@
 from __future__ import annotations
 
 import asyncio
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Iterator, Sequence
+from contextlib import contextmanager
 from datetime import timedelta
 from typing import Protocol
 
@@ -14,7 +15,7 @@ from soar.engine.awaited import keys_in
 from soar.engine.joining import Joint
 from soar.engine.naming import Names
 from soar.engine.scribe import Scribe
-from soar.errors import StoreError, StoreUnavailableError
+from soar.errors import SoarError, StoreError, StoreUnavailableError
 from soar.library.index import TriggerIndex
 from soar.model.alert import AlertDocument, DeadLetter, Record
 from soar.store.port import AdmissionKeys, Fact, Known, Store
@@ -91,12 +92,14 @@ class Intake:
         admitted: list[Admitted] = []
 
         def decide(known: Known) -> Fact:
-            fact, results = admission.decide(consumed, known)
-            admitted[:] = results
+            with _mistakes_refuse():
+                fact, admitted[:] = admission.decide(consumed, known)
             return fact
 
         try:
-            await self._store.admit(self._keys(consumed, names), decide)
+            with _mistakes_refuse():
+                keys = self._keys(consumed, names)
+            await self._store.admit(keys, decide)
         except StoreUnavailableError:
             raise
         except StoreError as refusal:
@@ -114,7 +117,7 @@ class Intake:
         return Consumed(record=refused.record, letters=(*refused.letters, letter))
 
     def _letter(self, record: Record, code: str, reason: str) -> DeadLetter:
-        text = reason.encode(errors="replace").decode()
+        text = reason[:_LONGEST_REASON].encode(errors="replace").decode()
         return DeadLetter(
             id=self._scribe.ids.new("dead"), record=record, code=code, reason=text, at=self._scribe.clock.now()
         )
@@ -130,8 +133,9 @@ class Intake:
                     candidates.append(Candidate.of(item, index.match(item.body), names))
         except Exception as bug:
             log.exception("intake.bug", coordinates=record.coordinates)
-            reason = f"soar failed to read it ({type(bug).__name__}: {bug}); please report this, then replay it"
-            return Consumed(record=record, letters=(self._letter(record, "bug", reason[:_LONGEST_REASON]),))
+            return Consumed(
+                record=record, letters=(self._letter(record, "bug", f"soar failed to read it: {_mistake(bug)}"),)
+            )
         return Consumed(record=record, candidates=tuple(candidates), letters=tuple(letters))
 
     def _keys(self, consumed: Sequence[Consumed], names: Names) -> AdmissionKeys:
@@ -150,3 +154,19 @@ class Intake:
             awaited=lambda fields: keys_in((c.alert.body for c in candidates), fields),
             now=now,
         )
+
+
+@contextmanager
+def _mistakes_refuse() -> Iterator[None]:
+    """A mistake of ours in deciding on records is as if the store refused them: it is found whose it is."""
+    try:
+        yield
+    except SoarError:
+        raise
+    except Exception as bug:
+        log.exception("intake.bug")
+        raise StoreError(f"soar failed to decide on it: {_mistake(bug)}") from bug
+
+
+def _mistake(bug: Exception) -> str:
+    return f"{type(bug).__name__}: {bug}; please report this, and replay the record once it is mended"

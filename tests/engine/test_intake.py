@@ -5,10 +5,11 @@ import json
 from collections import Counter
 from collections.abc import Sequence
 from datetime import timedelta
+from typing import Any
 
 import pytest
 
-from soar.engine.admission import Admitted
+from soar.engine.admission import Admission, Admitted, Candidate
 from soar.model.alert import AlertDocument, DeadLetter, Outcome, Record
 from soar.model.base import to_rfc3339
 from soar.model.run import RunState
@@ -148,6 +149,26 @@ async def test_a_record_on_which_soar_itself_fails_is_a_dead_letter_and_holds_up
     (letter,) = await house.store.dead_letters()
     assert (letter.code, letter.record.value) == ("bug", b'{"cursed": 1}')
     assert "TypeError: nobody thought of this" in letter.reason
+    assert (await house.verify()).ok
+
+
+async def test_an_alert_on_which_deciding_fails_is_a_dead_letter_and_holds_up_no_other(
+    house: House, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    await start(house)
+    decide = Admission._match
+
+    def fails_on_some(self: Admission, batch: Any, candidate: Candidate, *more: Any) -> Any:
+        if "cursed" in candidate.alert.body["raw"]:
+            raise KeyError("nobody thought of this")
+        return decide(self, batch, candidate, *more)
+
+    monkeypatch.setattr(Admission, "_match", fails_on_some)
+    records = [house.record(), house.record(cursed=1), house.record()]
+    assert sorted(outcomes(await house.running.admit(records))) == ["dead_letter", "matched", "matched"]
+    (letter,) = await house.store.dead_letters()
+    assert letter.record == records[1]
+    assert "KeyError: 'nobody thought of this'" in letter.reason
     assert (await house.verify()).ok
 
 

@@ -507,6 +507,20 @@ async def test_what_is_known_is_held_still_until_the_admission_commits(open_stor
     assert sum((await one.counts()).alerts.values()) == 1
 
 
+async def test_an_admission_whose_decision_refuses_writes_nothing_and_is_in_nobodys_way(store: Store) -> None:
+    keys, fact = admission("k/0/1", "alert-1")
+
+    def refuse(_: Known) -> Fact:
+        raise StoreError("this one not")
+
+    for _ in range(20):  # more than there are connections
+        with pytest.raises(StoreError, match="this one not"):
+            await store.admit(keys, refuse)
+    assert not (await store.counts()).alerts
+    await store.admit(keys, lambda _: fact)
+    assert sum((await store.counts()).alerts.values()) == 1
+
+
 async def test_known_tells_coordinates_names_contents_windows_and_open_waits(store: Store) -> None:
     keys, fact = admission("k/0/1", "alert-1")
     await store.admit(keys, lambda _: fact)
