@@ -174,6 +174,10 @@ class StoreUnavailableError(StoreError):
     code = "store_unavailable"
 
 
+class StoreAwayError(StoreUnavailableError):
+    """The store's server does not answer, or is only starting: it may be there soon."""
+
+
 class IntakeStuckError(SoarError):
     """A source has records and gives us none, however often we ask; a new process may fare better."""
 

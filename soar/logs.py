@@ -33,6 +33,7 @@ def configure(*, level: str = "info", style: Literal["console", "json"] = "conso
     """Set up logging for this process."""
     # Kafka's client says many times a second that a broker is away, in lines of its own; soar says it once, in ours.
     logging.getLogger("aiokafka").setLevel(logging.CRITICAL)
+    logging.getLogger("asyncio").addFilter(_matters)
     renderer: structlog.typing.Processor = (
         structlog.processors.JSONRenderer()
         if style == "json"
@@ -50,6 +51,12 @@ def configure(*, level: str = "info", style: Literal["console", "json"] = "conso
         logger_factory=structlog.WriteLoggerFactory(file=cast("TextIO", _StandardError())),
         cache_logger_on_first_use=False,
     )
+
+
+def _matters(record: logging.LogRecord) -> bool:
+    """All but what befell a request to Kafka that was given up: its client leaves that task behind, unasked for."""
+    failure = record.exc_info[1] if record.exc_info else None
+    return not type(failure).__module__.startswith("aiokafka.")
 
 
 def harmless(text: str) -> str:

@@ -180,7 +180,7 @@ async def _replay(
 
 def would_become(assembled: Service, record: Record) -> list[str]:
     """What a record would be read as now."""
-    results = Normaliser(assembled.mappings, assembled.ids, assembled.clock).normalise(record)
+    results = list(Normaliser(assembled.mappings, assembled.ids, assembled.clock).normalise(record))
     return ["dead_letter" if isinstance(each, DeadLetter) else f"an alert of {each.body['source']}" for each in results]
 
 

@@ -8,6 +8,7 @@ import shutil
 import signal
 import sys
 import tempfile
+import time
 from collections.abc import AsyncIterator
 from pathlib import Path
 from typing import Annotated
@@ -23,15 +24,17 @@ from soar.connector.secret import Secret, SecretResolver
 from soar.demo.home import make_home
 from soar.demo.samples import samples
 from soar.demo.scenario import Summary, demonstrate
-from soar.errors import ConfigError, InputError
+from soar.errors import ConfigError, InputError, StoreAwayError
 from soar.ingest.files import FileReport, FileSource
 from soar.lab import LabServer, serve
 from soar.located import did_you_mean
-from soar.service import Doors, Running, assemble
+from soar.service import Doors, Running, Service, assemble
 from soar.service.collector import settle
 from soar.settings import DEFAULT_FILE, Loaded, load_settings
 
 log = structlog.get_logger(__name__)
+
+STORE_SECONDS = 60.0  # that a start waits for a database
 
 _TRICKLE_SECONDS = 4.0
 
@@ -80,7 +83,7 @@ async def _run(loaded: Loaded, *, with_lab: bool, watched: bool) -> None:
     stop = asyncio.Event()
     for number in (signal.SIGINT, signal.SIGTERM):
         asyncio.get_running_loop().add_signal_handler(number, stop.set)
-    async with _lab(loaded) if with_lab else contextlib.nullcontext(), assemble(loaded) as assembled:
+    async with _lab(loaded) if with_lab else contextlib.nullcontext(), _assembled(loaded, stop) as assembled:
         for problem in (*assembled.library.errors, *assembled.mappings.errors):
             err.print(f"[yellow]left out:[/yellow] {text(problem)}")
         running = Running(assembled)
@@ -110,6 +113,24 @@ async def _run(loaded: Loaded, *, with_lab: bool, watched: bool) -> None:
             out.print("stopping: runs come to rest, the journal is signed")
             await doors.close()
             await running.stop()
+
+
+@contextlib.asynccontextmanager
+async def _assembled(loaded: Loaded, stop: asyncio.Event) -> AsyncIterator[Service]:
+    """The service, once its store is there: database and service are often started together."""
+    give_up = time.monotonic() + STORE_SECONDS
+    async with contextlib.AsyncExitStack() as stack:
+        while True:
+            try:
+                assembled = await stack.enter_async_context(assemble(loaded))
+                break
+            except StoreAwayError as failure:
+                if stop.is_set() or time.monotonic() > give_up:
+                    raise
+                log.warning("service.waits_for_store", why=str(failure))
+            with contextlib.suppress(TimeoutError):
+                await asyncio.wait_for(stop.wait(), 1)
+        yield assembled
 
 
 @contextlib.asynccontextmanager

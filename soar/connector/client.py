@@ -256,11 +256,15 @@ async def _unpacked(exchange: Exchange, answer: Answer) -> AsyncIterator[bytes]:
     if encoding not in _ENCODINGS:  # others can unpack to any size within one step
         raise exchange.broken(f"the answer's encoding is {printable(encoding[:40])!r}, which was not asked for")
     unpacking = zlib.decompressobj(wbits=_GZIP) if encoding == "gzip" else None
+    came = False
     async for chunk in answer.chunks:
+        came = True
         try:
             yield unpacking.decompress(chunk) if unpacking else chunk
         except zlib.error as failure:
             raise exchange.broken(f"the answer is no gzip, as it says it is: {failure}") from None
+    if unpacking and came and not unpacking.eof:
+        raise exchange.broken("the answer is gzip and ends too early")
 
 
 async def _beginning(exchange: Exchange, answer: Answer) -> bytes:

@@ -21,6 +21,7 @@ from typing import Any, Protocol
 
 import aiohttp
 import httpx
+import yarl
 from aiohttp.abc import AbstractResolver, ResolveResult
 from multidict import CIMultiDict
 
@@ -239,7 +240,9 @@ class GuardedTransport:
         self, method: str, url: str, *, headers: CIMultiDict[str], body: bytes | None
     ) -> AsyncIterator[Answer]:
         """See `Transport.send`."""
-        sending = self.session().request(method, url, headers=headers, data=body, allow_redirects=False)
+        # Encoded it is already: aiohttp would decode what a server may read as more than a part of a name, such as `;`.
+        target = yarl.URL(url, encoded=True)
+        sending = self.session().request(method, target, headers=headers, data=body, allow_redirects=False)
         async with sending as response:
             yield Answer(response.status, response.headers, response.content.iter_chunked(_CHUNK_BYTES))
 

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Awaitable, Callable, Mapping, Sequence
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from datetime import datetime
 from typing import Any
 
@@ -16,6 +16,7 @@ from soar.engine.scribe import Data, Payload, Scribe
 from soar.engine.suppressing import holding_back
 from soar.errors import ExpressionError
 from soar.expr.compile import compile_expression
+from soar.library.index import TriggerIndex
 from soar.model.alert import AlertDocument, DeadLetter, Outcome, Record
 from soar.model.entry import Entry, EntryType
 from soar.model.playbook import Dedupe, DedupeMode, Playbook
@@ -66,6 +67,17 @@ class Consumed:
     record: Record
     candidates: tuple[Candidate, ...] = ()
     letters: tuple[DeadLetter, ...] = ()
+    index: TriggerIndex | None = None  # by which the candidates' playbooks were found
+
+    @property
+    def alerts(self) -> int:
+        """How many alerts and dead letters it is."""
+        return len(self.candidates) + len(self.letters)
+
+    def matched(self, index: TriggerIndex) -> Consumed:
+        """The same by the playbooks that are in force now."""
+        candidates = (replace(each, playbooks=tuple(index.match(each.alert.body))) for each in self.candidates)
+        return replace(self, candidates=tuple(candidates), index=index)
 
 
 @dataclass(frozen=True, kw_only=True)

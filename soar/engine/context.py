@@ -100,6 +100,7 @@ class RunContext:
     attempts: dict[str, list[Attempt]]
     recorder: Recorder
     scribe: Scribe
+    first: bool = False  # nobody has leased this run before, nor looked at it: nothing is recorded of its steps
     shadow: bool = False  # nothing but reads is sent: this playbook says so, or one that called it
     kept_facts: dict[str, Any] = field(default_factory=dict)  # parts of questions that stay the same for this run
     lanes: int = 1  # how many branches go on side by side
@@ -110,11 +111,6 @@ class RunContext:
     def lease(self) -> Lease:
         """The claim under which this worker writes."""
         return Lease(run_id=self.run.id, epoch=self.run.epoch)
-
-    @property
-    def first(self) -> bool:
-        """Whether nobody leased this run before: then nothing is recorded of it but what this lease records."""
-        return self.run.epoch == 1
 
     def now(self) -> datetime:
         """This instant."""

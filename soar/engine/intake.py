@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import asyncio
-from collections.abc import Callable, Iterator, Sequence
+from collections.abc import Callable, Iterable, Iterator, Sequence
 from contextlib import contextmanager
 from datetime import timedelta
 from typing import Protocol
@@ -31,7 +31,7 @@ REPEAT_WINDOW = timedelta(hours=24)
 class Normalise(Protocol):
     """Turns a record into alerts, or into dead letters that say why; never raises, never returns nothing."""
 
-    def __call__(self, record: Record) -> Sequence[AlertDocument | DeadLetter]:
+    def __call__(self, record: Record) -> Iterable[AlertDocument | DeadLetter]:
         """Alerts and dead letters of one record."""
         ...
 
@@ -68,15 +68,8 @@ class Intake:
         index, names = self._index(), self._names
         if names is None:
             names = self._names = Names(await self._store.naming_key())
-        consumed = []
-        now = asyncio.get_running_loop().time
-        turn = now() + TURN_SECONDS
-        for record in records:
-            consumed.append(self._consume(record, index, names))
-            if now() >= turn:  # heartbeats of other tasks go on while a large batch is read
-                await asyncio.sleep(0)
-                turn = now() + TURN_SECONDS
-        return consumed
+        turns = _Turns()
+        return [await self._consume(record, index, names, turns) for record in records]
 
     async def take(self, consumed: Sequence[Consumed]) -> Sequence[Admitted]:
         """Admit what was read, as `admit` does."""
@@ -86,8 +79,9 @@ class Intake:
 
     async def _admit(self, consumed: Sequence[Consumed]) -> list[Admitted]:
         """One transaction for all; where the store refuses it, one for each, so that one record stops no other."""
-        names = self._names
+        names, index = self._names, self._index()
         assert names is not None, "what was consumed has names"
+        consumed = [one if one.index is index else one.matched(index) for one in consumed]
         admission = Admission(scribe=self._scribe, names=names, now=self._scribe.clock.now())
         admitted: list[Admitted] = []
 
@@ -105,16 +99,19 @@ class Intake:
         except StoreError as refusal:
             if len(consumed) > 1:
                 return [done for one in consumed for done in await self._admit([one])]
-            if not consumed[0].candidates:
+            if not consumed[0].candidates and not consumed[0].record.value:
                 raise
             log.warning("intake.refused", coordinates=consumed[0].record.coordinates, why=str(refusal))
             return await self._admit([self._buried(consumed[0], refusal)])
         return admitted
 
     def _buried(self, refused: Consumed, refusal: StoreError) -> Consumed:
-        """What the store cannot hold as alerts is kept as it came, with the reason."""
-        letter = self._letter(refused.record, "not_storable", str(refusal))
-        return Consumed(record=refused.record, letters=(*refused.letters, letter))
+        """What the store cannot hold as alerts is kept as it came, with the reason; at the least, that it came."""
+        record = refused.record
+        if not refused.candidates:
+            record = record.model_copy(update={"value": b"", "key": None, "headers": {}})
+            return Consumed(record=record, letters=(self._letter(record, "not_storable", str(refusal)),))
+        return Consumed(record=record, letters=(*refused.letters, self._letter(record, "not_storable", str(refusal))))
 
     def _letter(self, record: Record, code: str, reason: str) -> DeadLetter:
         text = reason[:_LONGEST_REASON].encode(errors="replace").decode()
@@ -122,7 +119,7 @@ class Intake:
             id=self._scribe.ids.new("dead"), record=record, code=code, reason=text, at=self._scribe.clock.now()
         )
 
-    def _consume(self, record: Record, index: TriggerIndex, names: Names) -> Consumed:
+    async def _consume(self, record: Record, index: TriggerIndex, names: Names, turns: _Turns) -> Consumed:
         """One record, whatever it holds: where reading it meets a mistake of ours, others must not wait behind it."""
         candidates, letters = [], []
         try:
@@ -131,12 +128,14 @@ class Intake:
                     letters.append(item)
                 else:
                     candidates.append(Candidate.of(item, index.match(item.body), names))
+                if turns.over:
+                    await turns.next()
         except Exception as bug:
             log.exception("intake.bug", coordinates=record.coordinates)
             return Consumed(
                 record=record, letters=(self._letter(record, "bug", f"soar failed to read it: {_mistake(bug)}"),)
             )
-        return Consumed(record=record, candidates=tuple(candidates), letters=tuple(letters))
+        return Consumed(record=record, candidates=tuple(candidates), letters=tuple(letters), index=index)
 
     def _keys(self, consumed: Sequence[Consumed], names: Names) -> AdmissionKeys:
         now = self._scribe.clock.now()
@@ -154,6 +153,24 @@ class Intake:
             awaited=lambda fields: keys_in((c.alert.body for c in candidates), fields),
             now=now,
         )
+
+
+class _Turns:
+    """Heartbeats of other tasks go on while much is read."""
+
+    def __init__(self) -> None:
+        self._now = asyncio.get_running_loop().time
+        self._end = self._now() + TURN_SECONDS
+
+    @property
+    def over(self) -> bool:
+        """Whether it is the others' turn."""
+        return self._now() >= self._end
+
+    async def next(self) -> None:
+        """Let the others go on."""
+        await asyncio.sleep(0)
+        self._end = self._now() + TURN_SECONDS
 
 
 @contextmanager

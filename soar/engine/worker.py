@@ -148,9 +148,9 @@ class Worker:
         Whatever happens here, no run stays `running` longer than its lease: recovery takes it back.
         """
         try:
-            for _ in range(_LOOKS):
+            for look in range(_LOOKS):
                 try:
-                    await self._once(run, alerts)
+                    await self._once(run, alerts, first=run.epoch == 1 and look == 0)
                 except StateConflictError as moved:
                     log.info("run.looks_again", run=run.id, why=str(moved))
                 else:
@@ -163,11 +163,11 @@ class Worker:
         except Exception:
             log.exception("run.bug", run=run.id)
 
-    async def _once(self, run: Run, alerts: Alerts) -> None:
+    async def _once(self, run: Run, alerts: Alerts, *, first: bool) -> None:
         """Replay what is recorded, go on from there, give back; raises StateConflictError to be asked again."""
         context: RunContext | None = None
         try:
-            context = await self._load(run, alerts)
+            context = await self._load(run, alerts, first=first)
             end = await self._advance(context)
             self._leaving.add(context.lease)
             if isinstance(end, Park):
@@ -197,7 +197,7 @@ class Worker:
             self._bell.set()
         log.info("run.finished", run=run.id, playbook=run.playbook_id, state=end.state.value, error=end.error)
 
-    async def _load(self, run: Run, alerts: Alerts) -> RunContext:
+    async def _load(self, run: Run, alerts: Alerts, *, first: bool) -> RunContext:
         program = await self._programs.get(run.playbook_digest)
         shadow = await self._in_shadow(run, program)
         if run.kind is RunKind.UNDO:
@@ -207,14 +207,16 @@ class Worker:
         context = RunContext(
             run=run,
             program=program,
-            alert=(await alerts).get(run.alert_id) if run.alert_id else None,
+            # Shielded: others await the same, and one that is cancelled must not take them along.
+            alert=(await asyncio.shield(alerts)).get(run.alert_id) if run.alert_id else None,
             records={},
             attempts={},
             recorder=self._recorder,
             scribe=self._scribe,
+            first=first,
             shadow=shadow,
         )
-        if not context.first:
+        if not first:
             context.records |= await self._store.steps(run.id)
             for attempt in await self._store.attempts(run.id):
                 context.know(attempt)

@@ -9,7 +9,7 @@ from __future__ import annotations
 import json
 import re
 from collections.abc import Callable
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from typing import TYPE_CHECKING, Annotated, Any
 
 from pydantic import AfterValidator, BeforeValidator, PlainValidator
@@ -51,6 +51,15 @@ class Getter:
         """What stands there, None where nothing does; raises ExpressionError as `Expression.evaluate` does."""
         value = self._walk(scope)
         return value if self.expression is None or value is None else self.expression.evaluate(scope)
+
+    def fixed(self, around: dict[str, Any]) -> Getter:
+        """One that gives what this one does for every scope with these keys, where it projects from one of them."""
+        if self.expression is None or not self.path or self.path[0] not in around:
+            return self
+        value = self.get(around)
+        same = replace(self)
+        object.__setattr__(same, "get", lambda _: value)
+        return same
 
     def _computed(self, scope: dict[str, Any]) -> Any:
         try:

@@ -175,9 +175,12 @@ class Extract:
             return [] if only is None else [only]
         found: dict[Any, Entity] = {}
         for spec in lines:
+            around = spec if spec.each is None else spec.within({"_parent": self.scope})
             for scope in (self.scope,) if spec.each is None else self._scopes(spec.each):
-                entity = self._entity(kind, spec, scope)
-                if entity is not None and len(found) < MAX_ENTITIES:
+                if len(found) == MAX_ENTITIES:
+                    break
+                entity = self._entity(kind, around, scope)
+                if entity is not None:
                     found.setdefault(_name(kind, entity), entity)
         return list(found.values())
 
@@ -207,7 +210,7 @@ class Extract:
         """The values in a list, or the one, without those that say "nothing"."""
         return [
             item
-            for item in (value if isinstance(value, list) else (value,))
+            for item in (value[:MAX_OBSERVABLES] if isinstance(value, list) else (value,))
             if item is not None and not (isinstance(item, str) and item.strip().casefold() in self.absent)
         ]
 

@@ -42,6 +42,12 @@ class EntityFields(Frozen):
         fields = ((name, getattr(self, name)) for name in type(self).model_fields)
         return tuple((name, value) for name, value in fields if value and isinstance(value, Getters))
 
+    def within(self, around: dict[str, Any]) -> EntityFields:
+        """The same for all elements of one payload: what is the same for each of them is computed once."""
+        fixed = {name: Getters(getter.fixed(around) for getter in getters) for name, getters in self.filled}
+        given = {name: getattr(self, name) for name in type(self).model_fields}
+        return self.model_construct(**{**given, **fixed})
+
     def among(self, keys: frozenset[str]) -> EntityFields | None:
         """What a payload with no other keys than these can fill of it, if anything."""
         if self.each is not None:

@@ -6,14 +6,18 @@ import asyncio
 import re
 from collections.abc import AsyncIterator, Awaitable, Callable, Coroutine, Mapping, Sequence
 from contextlib import asynccontextmanager, suppress
-from dataclasses import dataclass, field
+from dataclasses import dataclass
+from datetime import datetime
+from functools import partial
 from typing import Any, TypeVar
 
 import structlog
-from aiokafka import AIOKafkaConsumer, ConsumerRebalanceListener, ConsumerRecord, TopicPartition
+from aiokafka import AIOKafkaConsumer, ConsumerRebalanceListener, TopicPartition
 from aiokafka.errors import IllegalStateError, KafkaConnectionError, KafkaError
 
 from soar.errors import IntakeStuckError, StoreUnavailableError
+from soar.ingest.careful import Unreadable, one_by_one
+from soar.ingest.fetched import Batch, Fetched, Message, at_once
 from soar.ingest.lag import Watch
 from soar.kafka import Cluster
 from soar.model.alert import Record
@@ -22,21 +26,21 @@ from soar.model.clock import Clock
 log = structlog.get_logger(__name__)
 
 Read = Callable[[Sequence[Record]], Awaitable[Sequence[Any]]]
-Fetched = Mapping[TopicPartition, Sequence[ConsumerRecord]]
+"""What is made of records, each of which may say by `alerts` how many it holds."""
 T = TypeVar("T")
 
 POLL_MS = 1000
+CAREFUL_SECONDS = 10.0  # after a record that could not be read
 AHEAD_MS = 20  # for records to read ahead; so much later a batch that went through may be followed by its offsets
 LOOK_SECONDS = 5.0  # between looks at the ends of partitions
 LOOK_AT_MOST_SECONDS = 5.0
 PATIENCE_SECONDS = 2.0  # with a batch; then no more is fetched, but the group still hears from us
-FETCH_MAX_BYTES = 16 << 20  # from one broker at once; what is fetched is all that is held in memory
+FETCH_MAX_BYTES = 16 << 20  # from one broker at once
 METADATA_MAX_AGE_MS = 60_000  # how long a new topic may take to be noticed
 COMMIT_SECONDS = 10.0  # aiokafka repeats a commit for ever while the coordinator is away
 CLOSE_SECONDS = 10.0
 FIRST_PAUSE_SECONDS = 0.5
 LONGEST_PAUSE_SECONDS = 30.0
-_RECORDS_PER_TURN = 500  # made into Records before other coroutines, such as the heartbeat, have their turn
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -89,16 +93,12 @@ class _Session:
     cluster: str
 
 
-@dataclass(slots=True)
-class _Batch:
-    """What is admitted together."""
-
-    fetched: dict[TopicPartition, list[ConsumerRecord]] = field(default_factory=dict)
-    read: list[Any] = field(default_factory=list)
-
-
 class _StoppedError(Exception):
     """`stop` was called while nothing was held that must be finished."""
+
+
+class _UnreadableError(Exception):
+    """The client cannot read a record, and does not say of which partition it is."""
 
 
 class _StuckError(Exception):
@@ -120,9 +120,9 @@ class _Held(ConsumerRebalanceListener):  # type: ignore[misc]  # aiokafka has no
         self.holding = False
         self.untold: dict[TopicPartition, int] = {}
 
-    def done(self, fetched: Fetched) -> None:
-        """All of this is durable."""
-        self.untold |= {partition: messages[-1].offset + 1 for partition, messages in fetched.items()}
+    def done(self, offsets: Mapping[TopicPartition, int]) -> None:
+        """All before these is durable."""
+        self.untold |= offsets
 
     def told(self, offsets: Mapping[TopicPartition, int]) -> None:
         """The group knows of these."""
@@ -168,13 +168,14 @@ class KafkaSource:
         self._watch = Watch()
         self._looked = self._answered = 0.0
         self._stuck: set[TopicPartition] = set()  # nothing has come from there since we began anew because of it
+        self._careful_until = 0.0  # until then records are asked for one by one
         self._broker: str | None = "not connected yet"  # what is wrong with it
-        self._store: str | None = None
+        self._waits = 0  # how many wait for the store: reading ahead goes on while a batch is admitted
 
     @property
     def problem(self) -> str | None:
         """What is wrong now."""
-        return self._broker or self._store
+        return self._broker or ("records wait for the store" if self._waits else None)
 
     @property
     def lag(self) -> Mapping[TopicPartition, int]:
@@ -198,6 +199,9 @@ class KafkaSource:
                     await self._session(_Door(read, admit), pauses)
                 except _StuckError as failure:
                     self._begin_anew(failure.partition)
+                except _UnreadableError as failure:
+                    log.warning("kafka.unreadable", why=str(failure))
+                    self._careful_until = _now() + CAREFUL_SECONDS
                 except KafkaError as failure:
                     servers = self.subscription.cluster.bootstrap_servers
                     self._broker = f"cannot consume ({type(failure).__name__}); the log says why"
@@ -224,20 +228,20 @@ class KafkaSource:
             self._watch, self._looked = Watch(), 0.0
             self._answered = _now()
             log.info("kafka.consuming", topics=wanted.topics, group=wanted.group_id, cluster=cluster)
-            session, ahead = _Session(consumer, held, door, cluster), _Batch()
+            session, ahead = _Session(consumer, held, door, cluster), Batch()
             while True:
-                batch, ahead = ahead, _Batch()
+                batch, ahead = ahead, Batch()
                 if self._stopping.is_set():
                     raise _StoppedError
-                if not batch.fetched:
-                    fetched = await self._or_stopped(consumer.getmany(timeout_ms=POLL_MS))
+                if not batch.offsets:
+                    fetched = await self._or_stopped(self._poll(consumer, POLL_MS))
                     await self._read(session, fetched, into=batch)
                 pauses.reset()
-                if batch.fetched:
+                if batch.offsets:
                     await self._admitted(session, batch, ahead)
                     # A crash here repeats the batch; its coordinates are known to the store.
-                    held.done(batch.fetched)
-                    self._stuck -= batch.fetched.keys()
+                    held.done(batch.offsets)
+                    self._stuck -= batch.offsets.keys()
                 await self._commit(session)
                 await self._look(consumer)
 
@@ -271,7 +275,7 @@ class KafkaSource:
                 # The group notices the missing heartbeats instead.
                 log.warning("kafka.left_without_goodbye", group=wanted.group_id, error=repr(failure))
 
-    async def _admitted(self, session: _Session, batch: _Batch, ahead: _Batch) -> None:
+    async def _admitted(self, session: _Session, batch: Batch, ahead: Batch) -> None:
         """See a batch through, however long that takes, and stay a member of the group meanwhile.
 
         While the store writes, the batch `ahead` is read, as soon as there is one. Where the store takes its time no
@@ -282,12 +286,12 @@ class KafkaSource:
         under_way = asyncio.ensure_future(self._admit(session.door, batch))
         try:
             give_up = _now() + PATIENCE_SECONDS
-            while not ahead.fetched and not under_way.done() and _now() < give_up:
-                await self._read(session, await consumer.getmany(timeout_ms=AHEAD_MS), into=ahead)
+            while not ahead.offsets and not under_way.done() and _now() < give_up:
+                await self._read(session, await self._poll(consumer, AHEAD_MS), into=ahead)
             await asyncio.wait({under_way}, timeout=max(0.0, give_up - _now()))
             while not under_way.done():
                 held.hold()
-                await self._read(session, await consumer.getmany(timeout_ms=0), into=ahead)
+                await self._read(session, await self._poll(consumer, 0), into=ahead)
                 self._watch.excuse(now=_now())
                 await self._look(consumer)
                 await asyncio.wait({under_way}, timeout=POLL_MS / 1000)
@@ -296,6 +300,21 @@ class KafkaSource:
             under_way.cancel()
             await asyncio.gather(under_way, return_exceptions=True)
             held.release()
+
+    async def _poll(self, consumer: AIOKafkaConsumer, timeout_ms: int) -> Fetched:
+        """What has come, waited for so long; raises _UnreadableError where the consumer must be given up."""
+        if _now() >= self._careful_until:
+            try:
+                fetched: Fetched = await consumer.getmany(timeout_ms=timeout_ms)
+            except UnicodeDecodeError as failure:
+                raise _UnreadableError(str(failure)) from failure
+            return fetched
+        found = await one_by_one(consumer)
+        if any(isinstance(message, Unreadable) for messages in found.values() for message in messages):
+            self._careful_until = _now() + CAREFUL_SECONDS
+        if not found:
+            await asyncio.sleep(min(timeout_ms, AHEAD_MS) / 1000)
+        return found
 
     async def _look(self, consumer: AIOKafkaConsumer) -> None:
         """Every few seconds: how many records wait, and do they come.
@@ -325,53 +344,53 @@ class KafkaSource:
         if stuck:
             raise _StuckError(stuck[0])
 
-    async def _read(self, session: _Session, fetched: Fetched, *, into: _Batch) -> None:
-        """Add what was fetched to a batch; the store may have to be waited for."""
-        for partition, messages in fetched.items():
-            into.fetched.setdefault(partition, []).extend(messages)
-        records = await self._records(fetched, session.cluster)
-        if records:
-            into.read += await self._patiently(len(records), lambda: session.door.read(records))
+    async def _read(self, session: _Session, fetched: Fetched, *, into: Batch) -> None:
+        """Add what was fetched to a batch, as far as that may grow; what is beyond is fetched again.
 
-    async def _records(self, fetched: Fetched, cluster: str) -> list[Record]:
-        records: list[Record] = []
-        received_at = self._clock.now()
-        for partition, messages in fetched.items():
-            for message in messages:
-                records.append(
-                    Record(
-                        source=self.subscription.source,
-                        topic=f"{partition.topic}@{cluster}",
-                        partition=partition.partition,
-                        offset=message.offset,
-                        value=message.value or b"",  # a tombstone: it becomes a dead letter, not a gap
-                        key=message.key,
-                        headers={name: (value or b"").decode(errors="replace") for name, value in message.headers},
-                        mapping=self.subscription.mapping,
-                        received_at=received_at,
-                    )
-                )
-                if len(records) % _RECORDS_PER_TURN == 0:
-                    await asyncio.sleep(0)
-        return records
+        Few bytes can hold many alerts. The store may have to be waited for.
+        """
+        left = [(partition, message) for partition, messages in fetched.items() for message in messages]
+        at, received_at = 0, self._clock.now()
+        while at < len(left) and not into.full:
+            some = left[at : at + at_once(left, at)]
+            records = [self._record(partition, each, session.cluster, received_at) for partition, each in some]
+            into.add(some, await self._patiently(len(records), partial(session.door.read, records)))
+            at += len(some)
+        for partition, offset in {partition: each.offset for partition, each in reversed(left[at:])}.items():
+            with suppress(IllegalStateError):  # it was taken from us meanwhile
+                session.consumer.seek(partition, offset)
 
-    async def _admit(self, door: _Door, batch: _Batch) -> None:
+    def _record(self, partition: TopicPartition, message: Message, cluster: str, received_at: datetime) -> Record:
+        return Record(
+            source=self.subscription.source,
+            topic=f"{partition.topic}@{cluster}",
+            partition=partition.partition,
+            offset=message.offset,
+            value=message.value or b"",  # a tombstone: it becomes a dead letter, not a gap
+            key=message.key,
+            headers={name: (value or b"").decode(errors="replace") for name, value in message.headers},
+            mapping=self.subscription.mapping,
+            received_at=received_at,
+            unreadable=message.why if isinstance(message, Unreadable) else None,
+        )
+
+    async def _admit(self, door: _Door, batch: Batch) -> None:
         """Admit the batch, however long the store is away: the next one must not be admitted before."""
         await self._patiently(len(batch.read), lambda: door.admit(batch.read))
 
     async def _patiently(self, records: int, doing: Callable[[], Awaitable[T]]) -> T:
-        pauses = _Pauses()
-        while True:
-            try:
-                result = await doing()
-            except StoreUnavailableError as failure:
-                seconds = pauses.next()
-                self._store = "records wait for the store"
-                log.warning("kafka.records_wait", records=records, error=str(failure), retry_in_seconds=seconds)
-                await self._pause(seconds)
-            else:
-                self._store = None
-                return result
+        pauses, waits = _Pauses(), 0
+        try:
+            while True:
+                try:
+                    return await doing()
+                except StoreUnavailableError as failure:
+                    self._waits, waits = self._waits + 1 - waits, 1
+                    seconds = pauses.next()
+                    log.warning("kafka.records_wait", records=records, error=str(failure), retry_in_seconds=seconds)
+                    await self._pause(seconds)
+        finally:
+            self._waits -= waits
 
     async def _commit(self, session: _Session) -> None:
         """Tell the group how far we are, for the partitions that are still ours.

@@ -29,6 +29,9 @@ from soar.model.base import Frozen
 BUILT_IN = Path(__file__).parent / "mappings"
 FALLBACK = "generic"
 MAX_NARROWED = 256
+MAX_REMEMBERED_KEYS = (
+    512  # of a payload; a set of more is worked out anew each time, or strangers' keys would fill memory
+)
 
 
 def _usable_format(form: str) -> str:
@@ -102,6 +105,8 @@ class Mapping(Frozen):
         A product's payloads have few different sets of keys, and a mapping may have hundreds of expressions: so it is
         worked out once for each set. Whoever sends ever new ones makes us forget, not grow.
         """
+        if len(keys) > MAX_REMEMBERED_KEYS:
+            return self._among(keys)
         if keys not in self._narrowed:
             if len(self._narrowed) >= MAX_NARROWED:
                 self._narrowed.clear()

@@ -8,6 +8,7 @@ from __future__ import annotations
 
 import json
 from collections.abc import Iterator
+from dataclasses import dataclass
 from datetime import UTC, datetime, timedelta
 from typing import Any
 
@@ -37,61 +38,87 @@ class Normaliser:
         self._ids = ids
         self._clock = clock
 
-    def normalise(self, record: Record) -> list[AlertDocument | DeadLetter]:
-        """At least one Alert or dead letter, in the order of the record's elements; raises nothing."""
-        results = self._record(record)
-        dead = [result for result in results if isinstance(result, DeadLetter)]
+    def normalise(self, record: Record) -> Iterator[AlertDocument | DeadLetter]:
+        """At least one Alert or dead letter, in the order of the record's elements, as they are asked for."""
+        dead: list[DeadLetter] = []
+        parts = self._parts(record)
+        for part in parts:
+            made = part if isinstance(part, DeadLetter) else self._made(record, part)
+            if isinstance(made, DeadLetter):
+                dead.append(made)
+            yield made
         if dead:
             first = dead[0]
             log.warning(
                 "record.dead_letters",
                 record=record.coordinates,
                 count=len(dead),
-                of=len(results),
+                of=len(parts),
                 code=first.code,
                 reason=first.reason,
             )
-        return results
 
-    def _record(self, record: Record) -> list[AlertDocument | DeadLetter]:
+    def _parts(self, record: Record) -> list[_Part | DeadLetter]:
+        """All that is in a record, before anything is made of it: a record of too many parts is one dead letter."""
+        if record.unreadable is not None:
+            return [self._dead(record, RecordError(record.unreadable, "unreadable"), "the record")]
         try:
             payloads = documents(record.value)
         except RecordError as failure:
             return [self._dead(record, failure, "the record")]
-        results: list[AlertDocument | DeadLetter] = []
+        parts: list[_Part | DeadLetter] = []
+        of_many = len(payloads) > 1
         for number, payload in enumerate(payloads, start=1):
-            subject = f"element {number} of {len(payloads)}" if len(payloads) > 1 else "the record"
+            subject = f"element {number} of {len(payloads)}" if of_many else "the record"
             if isinstance(payload, Broken):
                 alone = record.model_copy(update={"value": payload.line})
-                results.append(self._dead(alone, payload.failure, subject))
+                parts.append(self._dead(alone, payload.failure, subject))
                 continue
-            results += self._payload(record, payload, subject, of_many=len(payloads) > 1)
-            if len(results) > MAX_ELEMENTS:
+            parts += self._parts_of(record, payload, subject, of_many=of_many)
+            if len(parts) > MAX_ELEMENTS:
                 return [self._dead(record, too_many(), "the record")]
-        return results
+        return parts
 
-    def _payload(
-        self, record: Record, payload: Any, subject: str, *, of_many: bool
-    ) -> Iterator[AlertDocument | DeadLetter]:
+    def _parts_of(self, record: Record, payload: Any, subject: str, *, of_many: bool) -> list[_Part | DeadLetter]:
         try:
             if not isinstance(payload, dict):
                 raise not_an_object(payload)
             choice = self._chooser.choose(payload, record.mapping)
             elements = elements_of(payload, choice)
         except RecordError as failure:
-            yield self._dead(_alone(record, payload) if of_many else record, failure, subject)
-            return
-        for number, element in enumerate(elements, start=1):
-            try:
-                yield build(record, choice.mapping, element, alert_id=self._ids.new("alert"))
-            except RecordError as failure:
-                part = f"{subject}, alert {number} of {len(elements)}," if len(elements) > 1 else subject
-                yield self._dead(_alone(record, element.raw) if of_many or len(elements) > 1 else record, failure, part)
+            return [self._dead(_alone(record, payload) if of_many else record, failure, subject)]
+        if len(elements) == 1:
+            return [_Part(choice.mapping, elements[0], subject, alone=of_many)]
+        return [
+            _Part(choice.mapping, element, f"{subject}, alert {number} of {len(elements)},", alone=True)
+            for number, element in enumerate(elements, start=1)
+        ]
+
+    def _made(self, record: Record, part: _Part) -> AlertDocument | DeadLetter:
+        """One element's Alert; where a mistake of ours keeps it from becoming one, it alone is buried."""
+        try:
+            return build(record, part.mapping, part.element, alert_id=self._ids.new("alert"))
+        except RecordError as failure:
+            refused = failure
+        except Exception as bug:
+            log.exception("record.bug", record=record.coordinates)
+            refused = RecordError(f"met a mistake of soar's: {type(bug).__name__}: {bug}; please report it", "bug")
+        return self._dead(_alone(record, part.element.raw) if part.alone else record, refused, part.subject)
 
     def _dead(self, record: Record, failure: RecordError, subject: str) -> DeadLetter:
         reason = values.shorten(f"{subject} {failure}", values.MAX_NAME)
         now = self._clock.now()
         return DeadLetter(id=self._ids.new("dead"), record=record, code=failure.code, reason=reason, at=now)
+
+
+@dataclass(frozen=True, slots=True)
+class _Part:
+    """One element on its way; `alone` where its record holds others as well."""
+
+    mapping: Mapping
+    element: Element
+    subject: str
+    alone: bool
 
 
 def _alone(record: Record, element: Any) -> Record:

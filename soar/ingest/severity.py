@@ -132,6 +132,6 @@ def _key(value: str | float) -> str:
 def _number(value: str | float) -> float | None:
     try:
         number = float(value)
-    except ValueError:
+    except (ValueError, OverflowError):  # no number, or an integer beyond all floats
         return None
     return number if math.isfinite(number) else None

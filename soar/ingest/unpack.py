@@ -10,7 +10,7 @@ from typing import Any
 from soar.errors import ExpressionError, RecordError
 from soar.expr.compile import truthy
 from soar.ingest.expressions import Getter
-from soar.ingest.mapping import MAX_NARROWED, Candidate, Mapping, Mappings, Shape
+from soar.ingest.mapping import MAX_NARROWED, MAX_REMEMBERED_KEYS, Candidate, Mapping, Mappings, Shape
 from soar.ingest.payload import MAX_ELEMENTS, kind_of, too_many
 from soar.ingest.view import view_of
 from soar.located import did_you_mean
@@ -64,7 +64,8 @@ class Chooser:
         return tuple(candidate for candidate in candidates if candidate.keys <= keys)
 
     def _first(self, payload: dict[str, Any], name: str | None) -> Choice | None:
-        for candidate in self._fitting(frozenset(payload), name):
+        fitting = self._that_fit if len(payload) > MAX_REMEMBERED_KEYS else self._fitting
+        for candidate in fitting(frozenset(payload), name):
             mapping, shape = candidate.mapping, candidate.shape
             view = view_of(payload, mapping.decode, nest=mapping.nest_dotted_keys)
             if shape.where is None or truthy(shape.where.get(view)):

@@ -70,6 +70,7 @@ class Record(Frozen):
     headers: dict[str, str] = Field(default_factory=dict)
     mapping: str | None = None
     received_at: datetime
+    unreadable: str | None = None  # why its source could not read it; it has no value then
 
     @property
     def coordinates(self) -> str:

@@ -8,6 +8,7 @@ import logging
 import tracemalloc
 from datetime import UTC, datetime, timedelta
 from email.utils import format_datetime
+from urllib.parse import quote
 
 import httpx
 import pytest
@@ -15,6 +16,7 @@ import structlog
 
 from soar.connector.client import Auth, BasicAuth, BearerAuth, Client, HeaderAuth
 from soar.connector.secret import Secret, SecretResolver
+from soar.connector.sinks import path_segment
 from soar.errors import (
     AuthenticationError,
     ConnectorError,
@@ -317,6 +319,12 @@ async def broken_gzip(reader, writer):
     await writer.drain()
 
 
+async def truncated_gzip(reader, writer):
+    await read_request(reader)
+    writer.write(answer(gzip.compress(b"{}" * 1000)[:-9], headers="Content-Encoding: gzip\r\n"))
+    await writer.drain()
+
+
 async def unasked_encoding(reader, writer):
     await read_request(reader)
     writer.write(answer(b"\x00" * 10, headers="Content-Encoding: br\r\n"))
@@ -340,7 +348,7 @@ async def drip(reader, writer):
 
 BREAKS = [
     reset_after_reading, close_after_reading, close_at_once, half_a_body, not_http, endless_header, broken_gzip,
-    unasked_encoding,
+    truncated_gzip, unasked_encoding,
 ]  # fmt: skip
 
 
@@ -490,3 +498,21 @@ async def test_what_is_sent_is_what_was_asked_for():
     assert head.split(b"\r\n")[0] == b"POST /base/a%2Fb%20c%3Fd?q=a%26b%3Dc+%C3%BC HTTP/1.1"
     assert json.loads(body) == {"text": "日本 \u202e"}
     assert response.json() == {"ok": True}
+
+
+@pytest.mark.parametrize("name", ["web-1;jsessionid=x", "..;", "a:b@c,d=e&f", "(a)!*'", "a+b", "100%25", "é"])
+async def test_a_part_of_a_path_arrives_as_encoded_as_it_was(name):
+    """A server may take `;` and the like for more than a part of a name, once they are decoded."""
+    lines = []
+
+    async def talk(reader, writer):
+        lines.append((await read_request(reader)).split(b"\r\n")[0])
+        writer.write(answer())
+        await writer.drain()
+
+    async with serving(talk) as url:
+        x = client(base_url=url)
+        await x.request("POST", f"/hosts/{path_segment(name)}/isolate", call=make_call(), params={"q": name})
+        await x.close()
+    query = str(httpx.QueryParams({"q": name}))
+    assert lines == [f"POST /hosts/{quote(name, safe='')}/isolate?{query} HTTP/1.1".encode()]

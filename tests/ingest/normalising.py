@@ -34,7 +34,7 @@ def record(value: Any, mapping: str | None = None) -> Record:
 
 
 def normalise(value: Any, mapping: str | None = None, mappings: Mappings = BUILT_IN) -> list[Alert | DeadLetter]:
-    found = Normaliser(mappings, CountedIds(), StoppedClock()).normalise(record(value, mapping))
+    found = list(Normaliser(mappings, CountedIds(), StoppedClock()).normalise(record(value, mapping)))
     return [one if isinstance(one, DeadLetter) else checked(one) for one in found]
 
 

@@ -1,9 +1,11 @@
 """Kafka against a real broker: nothing is lost, nothing counts twice, whatever happens between admit and commit."""
 
 import asyncio
+import json
 import socket
 from collections.abc import AsyncIterator, Awaitable, Callable, Sequence
 from contextlib import asynccontextmanager, suppress
+from dataclasses import dataclass
 from pathlib import Path
 from uuid import uuid4
 
@@ -11,9 +13,11 @@ import pytest
 from aiokafka import AIOKafkaConsumer, AIOKafkaProducer, TopicPartition
 from aiokafka.admin import AIOKafkaAdminClient, NewTopic
 from aiokafka.errors import NotCoordinatorForGroupError
+from aiokafka.record.default_records import _DefaultRecordBatchBuilderPy
 
 from soar.engine.admission import Admit, Admitted
 from soar.errors import StoreUnavailableError
+from soar.ingest.fetched import BYTES_AT_ONCE, MOST_ALERTS
 from soar.ingest.kafka import KafkaSource, Subscription, cluster_id
 from soar.kafka import Cluster
 from soar.model.alert import Record
@@ -21,6 +25,15 @@ from soar.model.alert import Record
 from .admitting import CLOCK, Door, door
 
 PARTITIONS = 3
+
+
+class NotUtf8(str):
+    """A name as producers in other languages may write it."""
+
+    __slots__ = ()
+
+    def encode(self, *_: object) -> bytes:
+        return b"\xff" + super().encode()
 
 
 class Topic:
@@ -347,3 +360,55 @@ async def test_a_commit_that_failed_is_made_up_for_although_nothing_more_comes(
     async with door(tmp_path) as opened, running(topic.source(max_poll_records=500), opened.admit) as task:
         await until(lambda: _all_committed(topic, 20), task)
         assert await opened.stored() == {f"Alert {number}": 1 for number in range(20)}
+
+
+async def test_a_header_that_no_client_can_read_costs_its_batch_and_no_other_record(
+    topic: Topic, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+):
+    """Aiokafka decodes the names of headers strictly. What it cannot read has an outcome all the same."""
+    await topic.produce(*map(alert, range(30)))
+    async with AIOKafkaProducer(bootstrap_servers=topic.servers) as producer:
+        odd = producer.create_batch()
+        with monkeypatch.context() as patched:
+            patched.setattr(odd, "_builder", _DefaultRecordBatchBuilderPy(2, 0, 0, -1, -1, 0, 16_384))
+            for number, name in ((100, "fine"), (101, NotUtf8("x")), (102, "fine")):
+                assert odd.append(key=None, value=alert(number), timestamp=None, headers=[(name, b"")])
+            odd.close()
+            await (await producer.send_batch(odd, topic.name, partition=1))
+    await topic.produce(*map(alert, range(30, 60)))
+    async with door(tmp_path) as opened:
+        async with running(topic.source(), opened.admit) as task:
+            await until(lambda: _all_committed(topic, 63), task)
+        records = {json.loads(each.value)["id"]: each for each in opened.records if each.value}
+        assert {*range(60), 100} <= {int(name) for name in records} <= {*range(60), 100, 102}
+        unread = [each for each in opened.records if each.unreadable]
+        assert 1 <= len({each.offset for each in unread}) <= 2
+        assert all("is not UTF-8" in each.unreadable for each in unread)
+        assert {each.partition for each in unread} == {1}
+
+
+async def test_a_batch_of_many_alerts_ends_early_and_the_rest_is_fetched_again(topic: Topic, tmp_path: Path):
+    """A few bytes may hold thousands: what is in memory at once is bounded by what they become."""
+    total = 90
+    await topic.produce(*(b'{"id": %d, "more": "%s"}' % (number, b"x" * 4000) for number in range(total)))
+
+    @dataclass(frozen=True)
+    class Heavy:
+        record: Record
+        alerts: int = MOST_ALERTS // 10
+
+    async def read(records: Sequence[Record]) -> list[Heavy]:
+        return [Heavy(record) for record in records]
+
+    async with door(tmp_path) as opened:
+
+        async def admit(heavy: Sequence[Heavy]) -> list[Admitted]:
+            return await opened.admit([each.record for each in heavy])
+
+        source = topic.source(max_poll_records=500)
+        task = asyncio.create_task(source.run(admit, read=read))
+        await until(lambda: _all_committed(topic, total), task)
+        source.stop()
+        await task
+        assert await opened.stored() == {f"Alert {number}": 1 for number in range(total)}
+        assert max(map(len, opened.batches)) <= 10 + BYTES_AT_ONCE // 4000

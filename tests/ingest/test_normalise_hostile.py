@@ -1,6 +1,7 @@
 """Whatever bytes come in, each record has at least one outcome, and none of them is an exception."""
 
 import json
+import time
 from datetime import timedelta
 from typing import Any
 
@@ -8,11 +9,14 @@ import pytest
 from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
 
+import soar.ingest.normalise
 from soar.ingest.describe import describe
-from soar.model.alert import Alert, DeadLetter
+from soar.ingest.mapping import MAX_NARROWED, MAX_REMEMBERED_KEYS, load_mappings
+from soar.ingest.normalise import Normaliser
+from soar.model.alert import Alert, AlertDocument, DeadLetter
 from soar.model.base import canonical, to_rfc3339
 
-from .normalising import BUILT_IN, NOW, alert, alerts, dead, normalise, record
+from .normalising import BUILT_IN, NOW, CountedIds, StoppedClock, alert, alerts, dead, normalise, record
 
 KEYS = sorted({key for one in BUILT_IN.candidates() for key in one.keys})
 FIELDS = [
@@ -261,3 +265,57 @@ def test_the_same_content_has_the_same_uid() -> None:
     first, second = alerts([{"title": "t", "n": 1.0}, {"n": 1.0, "title": "t"}])
     assert first.uid == second.uid
     assert first.id != second.id
+
+
+@pytest.mark.parametrize("number", ["9" * 309, "-" + "9" * 399, "1e999"])
+@pytest.mark.parametrize("field", ["severity", "priority", "level", "confidence", "risk_score"])
+def test_a_number_beyond_all_floats_is_no_severity(field: str, number: str) -> None:
+    """And its neighbours in a batch become alerts, whether it can be one or not."""
+    quoted, bare, last = (f'{{"title":"t{n}","{field}":{value}}}' for n, value in enumerate((f'"{number}"', 1, '"1"')))
+    assert [type(one) for one in outcomes(f"[{quoted},{bare},{last}]".encode())] == [Alert] * 3
+    if "e" not in number:
+        assert [type(one) for one in outcomes(f'[{{"title":"t","{field}":{number}}},{last}]'.encode())] == [Alert] * 2
+
+
+def test_a_mistake_of_ours_on_one_element_buries_that_element_only(monkeypatch: pytest.MonkeyPatch) -> None:
+    build = soar.ingest.normalise.build
+
+    def fails_on_some(*given: Any, **more: Any) -> Any:
+        if given[2].raw.get("title") == "cursed":
+            raise ZeroDivisionError("nobody thought of this")
+        return build(*given, **more)
+
+    monkeypatch.setattr("soar.ingest.normalise.build", fails_on_some)
+    first, second, third = normalise([{"title": "a"}, {"title": "cursed"}, {"title": "b"}])
+    assert isinstance(first, Alert)
+    assert isinstance(third, Alert)
+    assert isinstance(second, DeadLetter)
+    assert (second.code, second.record.value) == ("bug", b'{"title": "cursed"}')
+    assert "ZeroDivisionError: nobody thought of this" in second.reason
+
+
+def test_ever_new_keys_are_not_remembered() -> None:
+    """A payload's keys are its sender's: what is kept of them must not grow with them."""
+    normaliser = Normaliser(load_mappings(), CountedIds(), StoppedClock())
+    chooser = normaliser._chooser
+    for number in range(20):
+        payload = {"title": "t", "detail": {"a": 1}, **{f"{number}-{each}": 1 for each in range(MAX_REMEMBERED_KEYS)}}
+        assert isinstance(next(iter(normaliser.normalise(record(payload)))), AlertDocument)
+    for number in range(2 * MAX_NARROWED):
+        assert isinstance(next(iter(normaliser.normalise(record({"title": "t", f"{number}": 1})))), AlertDocument)
+    remembered = [keys for mapping in chooser.mappings.by_name.values() for keys in mapping._narrowed]
+    assert len(remembered) <= MAX_NARROWED
+    assert max(map(len, remembered)) <= MAX_REMEMBERED_KEYS
+    assert chooser._fitting.cache_info().currsize <= MAX_NARROWED
+
+
+def test_what_alerts_share_is_not_worked_out_for_each() -> None:
+    """Lists of the length of a record, held against each of its many alerts or entities, were minutes of work."""
+    shared = [1] * 200_000
+    many = {"receiver": shared, "groupKey": "k", "groupLabels": {}, "alerts": [{"labels": {}}] * 1000}
+    pairs = [{"Key": "target_name", "ValueString": f"u{n}"} for n in range(200)] + [{"Key": "x"}] * 15_000
+    began = time.process_time()
+    assert len(normalise(many)) == 1000
+    one = alert({"metadata": {"eventType": "x"}, "event": {"AuditKeyValues": pairs}})
+    assert len(one.entities.users) == 100
+    assert time.process_time() - began < 30  # of minutes; a second or two here

@@ -12,7 +12,7 @@ from typing import Any, Generic, TypeVar
 import asyncpg
 import structlog
 
-from soar.errors import StoreUnavailableError
+from soar.errors import StoreAwayError, StoreUnavailableError
 from soar.store.postgres.connect import AGAIN, AWAY, Db, connect, options, prepare, refusals, where
 from soar.store.postgres.migrate import migrate
 from soar.store.postgres.sql import statements
@@ -66,7 +66,7 @@ class Database:
         self._ears: set[Callable[[], None]] = set()
 
     async def open(self) -> None:
-        """Connect, check the server, bring the schema up to date; raises StoreUnavailableError."""
+        """Connect, check the server, bring the schema up to date; raises StoreAwayError or StoreUnavailableError."""
         try:
             db = await connect(self._dsn)
             try:
@@ -77,7 +77,8 @@ class Database:
                 self._dsn, min_size=0, max_size=CONNECTIONS_MAX, init=prepare, reset=_left_as_it_is, **options()
             )
         except (*AWAY, asyncpg.PostgresError, ValueError) as failure:
-            raise StoreUnavailableError(f"store {self.where} cannot be opened: {failure}") from failure
+            kind = StoreAwayError if isinstance(failure, AWAY) else StoreUnavailableError
+            raise kind(f"store {self.where} cannot be opened: {failure}") from failure
 
     async def close(self) -> None:
         """Finish what is under way and disconnect."""
