@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import asyncio
-import contextlib
 
 import structlog
 
@@ -12,7 +11,8 @@ from soar.store.port import Fact, Store
 
 log = structlog.get_logger(__name__)
 
-_MAX_BATCH = 500
+_LANES = 2
+_FEW, _MANY = 50, 500
 _FORGOTTEN_SECONDS = 60.0
 
 
@@ -41,30 +41,31 @@ class Pulse:
 
 
 class Recorder:
-    """Collects facts while the previous batch commits; every caller waits for its own.
+    """Collects facts while the previous batches commit; every caller waits for its own.
 
     Nothing lingers on purpose: under load the batch grows by itself while the store is busy, and alone a
-    fact is committed at once.
+    fact is committed at once. Two batches may be under way: the next is with the store before those who waited for
+    the first go on, so that the store and the runs work at the same time.
     """
 
     def __init__(self, store: Store) -> None:
         self._store = store
         self.pulse = Pulse()
         self._queue: asyncio.Queue[tuple[Fact, asyncio.Future[None]]] = asyncio.Queue()
-        self._loop: asyncio.Task[None] | None = None
+        self._lanes: list[asyncio.Task[None]] = []
 
     async def start(self) -> None:
         """Begin to commit."""
-        self._loop = asyncio.create_task(self._run(), name="recorder")
+        self._lanes = [asyncio.create_task(self._run(), name=f"recorder-{lane}") for lane in range(_LANES)]
 
     async def stop(self) -> None:
         """Commit what was handed over, then end."""
-        if self._loop is not None:
+        if self._lanes:
             await self._queue.join()
-            self._loop.cancel()
-            with contextlib.suppress(asyncio.CancelledError):
-                await self._loop
-            self._loop = None
+            for lane in self._lanes:
+                lane.cancel()
+            await asyncio.gather(*self._lanes, return_exceptions=True)
+            self._lanes = []
 
     async def record(self, fact: Fact) -> None:
         """Return when the fact is durable; raises the StoreError that refused it, or StoreUnavailableError."""
@@ -75,7 +76,8 @@ class Recorder:
     async def _run(self) -> None:
         while True:
             batch = [await self._queue.get()]
-            while len(batch) < _MAX_BATCH and not self._queue.empty():
+            share = -(-self._queue.qsize() // _LANES)  # the rest is the other lane's, while this one commits
+            for _ in range(min(self._queue.qsize(), max(_FEW - 1, share), _MANY - 1)):
                 batch.append(self._queue.get_nowait())
             results = await self._commit([fact for fact, _ in batch])
             for (_, done), result in zip(batch, results, strict=True):
