@@ -315,13 +315,16 @@ class Batch:
 
     def grown(self, tree: tuple[int, bytes]) -> dict[str, list[Any]]:
         """The tree after this batch, as the parameters of `grow` and `append_grown`, by name."""
-        size, raw = tree
-        frontier = Frontier.from_bytes(raw).extend(sealed.leaf_hash for _, _, sealed in self.sealed)
         rows = [
             (index, entry.id, entry.type, entry.at, entry.run_id, seq, sealed.leaf, sealed.leaf_hash)
-            for index, (entry, seq, sealed) in enumerate(self.sealed, start=size)
+            for index, (entry, seq, sealed) in enumerate(self.sealed, start=tree[0])
         ]
-        return {"grow": [frontier.size, frontier.to_bytes(), size, raw], "append_grown": columns(rows)}
+        return {"grow": [*self.tree_after(tree), *tree], "append_grown": columns(rows)}
+
+    def tree_after(self, tree: tuple[int, bytes]) -> tuple[int, bytes]:
+        """Size and frontier after this batch."""
+        frontier = Frontier.from_bytes(tree[1]).extend(sealed.leaf_hash for _, _, sealed in self.sealed)
+        return frontier.size, frontier.to_bytes()
 
     async def _append(self, db: Db, tip: Tip) -> None:
         """Entries into tree order. The row lock is held from here to the commit, and nothing else is waited for."""
