@@ -22,7 +22,6 @@ from soar.policy.input import (
     Counters,
     Environment,
     PlaybookFacts,
-    RunFacts,
     TimeFacts,
 )
 from soar.store.ceilings import Ceiling, fleet_key
@@ -60,6 +59,7 @@ class Questions:
         self._environment = _json(environment)
         self._actor = _json(ActorFacts())
         self._harmless = _json(Counters())
+        self._no_alert = _json(AlertFacts())
         self._time: tuple[datetime | None, dict[str, Any]] = (None, {})
 
     async def about(
@@ -69,7 +69,7 @@ class Questions:
         run, playbook = context.run, context.program.playbook
         kept = context.kept_facts
         if not kept:
-            kept["alert"] = _json(AlertFacts.of(context.alert) if context.alert else AlertFacts())
+            kept["alert"] = AlertFacts.json_of(context.alert) if context.alert else self._no_alert
             kept["playbook"] = _json(PlaybookFacts(id=playbook.id, sha256=playbook.digest, author=playbook.author))
         attempt = len(context.attempts.get(request.path, ())) + 1
         counters, ceilings = await self._counters(context, request)
@@ -77,9 +77,9 @@ class Questions:
             "schema": INPUT_SCHEMA,
             "phase": "execute" if votes else "plan",
             "mode": "shadow" if context.shadow else "enforce",
-            "action": _json(ActionFacts.of(request, capability=capability)),
+            "action": ActionFacts.json_of(request, capability=capability),
             **kept,
-            "run": _json(RunFacts(id=run.id, kind=run.kind, attempt=attempt, depth=run.depth)),
+            "run": {"id": run.id, "kind": str(run.kind), "attempt": attempt, "depth": run.depth},
             "actor": self._actor,
             "approvals": [_json(ApprovalFacts.of(vote)) for vote in votes],
             "time": self._now(context.now()),

@@ -77,8 +77,8 @@ class Recorder:
         while True:
             batch = [await self._queue.get()]
             share = -(-self._queue.qsize() // _LANES)  # the rest is the other lane's, while this one commits
-            for _ in range(min(self._queue.qsize(), max(_FEW - 1, share), _MANY - 1)):
-                batch.append(self._queue.get_nowait())
+            more = min(self._queue.qsize(), max(_FEW - 1, share), _MANY - 1)
+            batch += [self._queue.get_nowait() for _ in range(more)]
             results = await self._commit([fact for fact, _ in batch])
             for (_, done), result in zip(batch, results, strict=True):
                 self._queue.task_done()

@@ -36,12 +36,15 @@ def canonical(value: Json) -> bytes:
 
 def _simple(value: Json) -> bool:
     kind = type(value)
-    if kind is dict:
-        return all(type(key) is str and key.isascii() and _simple(child) for key, child in value.items())
-    if kind is list or kind is tuple:
-        return all(_simple(child) for child in value)
     if kind is str:
         return str.isascii(value)  # no lone surrogates to trip over
+    if kind is dict:
+        for key, child in value.items():
+            if type(key) is not str or not key.isascii() or not _simple(child):
+                return False
+        return True
+    if kind is list or kind is tuple:
+        return all(map(_simple, value))
     return value is None or kind is bool or (kind is int and -_EXACT < value < _EXACT)
 
 

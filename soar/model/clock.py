@@ -12,6 +12,7 @@ from typing import Protocol
 
 _CROCKFORD = "0123456789ABCDEFGHJKMNPQRSTVWXYZ"
 _PAIRS = tuple(first + second for first in _CROCKFORD for second in _CROCKFORD)
+_TIME_SHIFTS, _RANDOM_SHIFTS = range(40, -1, -10), range(70, -1, -10)
 
 
 class Clock(Protocol):
@@ -75,7 +76,7 @@ class UlidSource:
         self._lock = threading.Lock()
         # Names must differ, not be secret; asking the system for each millisecond's bits costs more than the rest.
         self._random = random.Random(secrets.randbits(128))  # noqa: S311
-        self._last_ms = 0
+        self._last_ms, self._time = 0, _spelled(0, _TIME_SHIFTS)
         self._last_random = 0
 
     def new(self, kind: str) -> str:
@@ -84,20 +85,20 @@ class UlidSource:
             now_ms = time.time_ns() // 1_000_000 if self._clock is None else _millis(self._clock.now())
             if now_ms > self._last_ms:
                 self._last_ms, self._last_random = now_ms, self._random.getrandbits(79)
+                self._time = _spelled(now_ms, _TIME_SHIFTS)
             else:  # same millisecond, or the clock went back: stay ordered
                 self._last_random += 1
-            value = self._last_ms << 80 | self._last_random
-        return _name(kind, value)
+            return f"{kind}-{self._time}{_spelled(self._last_random, _RANDOM_SHIFTS)}"
 
 
 def earliest(kind: str, at: datetime) -> str:
     """A name below all that `UlidSource` gives from this time on, and above those that it gave before."""
-    return _name(kind, _millis(at) << 80)
+    return f"{kind}-{_spelled(_millis(at), _TIME_SHIFTS)}{_spelled(0, _RANDOM_SHIFTS)}"
 
 
 def _millis(at: datetime) -> int:
     return int(at.timestamp() * 1000)
 
 
-def _name(kind: str, value: int) -> str:
-    return f"{kind}-{''.join([_PAIRS[value >> shift & 1023] for shift in range(120, -1, -10)])}"
+def _spelled(value: int, shifts: range) -> str:
+    return "".join([_PAIRS[value >> shift & 1023] for shift in shifts])

@@ -255,7 +255,7 @@ def _(write: port.InsertAttempt, db: sqlite3.Connection) -> None:
     _check_ceilings(db, write)
     if write.turn is not None:
         turns.take(db, write, write.turn)
-    values = (attempt.run_id, attempt.path, attempt.number, attempt.state, request.effect, attempt.model_dump_json())
+    values = (attempt.run_id, attempt.path, attempt.number, attempt.state, request.effect, attempt.text())
     try:
         db.execute("INSERT INTO attempts VALUES (?, ?, ?, ?, ?, ?)", values)
     except sqlite3.IntegrityError as failure:
@@ -283,7 +283,7 @@ def _(write: port.MoveAttempt, db: sqlite3.Connection) -> None:
     _one(
         db.execute(
             "UPDATE attempts SET state = ?, attempt = ? WHERE run_id = ? AND path = ? AND number = ? AND state = ?",
-            (attempt.state, attempt.model_dump_json(), attempt.run_id, attempt.path, attempt.number, write.expect),
+            (attempt.state, attempt.text(), attempt.run_id, attempt.path, attempt.number, write.expect),
         ),
         _conflict(f"attempt {attempt.number} of {attempt.path} is not {write.expect}"),
     )
