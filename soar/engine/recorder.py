@@ -51,37 +51,41 @@ class Recorder:
     def __init__(self, store: Store) -> None:
         self._store = store
         self.pulse = Pulse()
-        self._queue: asyncio.Queue[tuple[Fact, asyncio.Future[None]]] = asyncio.Queue()
+        self._waiting: list[tuple[Fact, asyncio.Future[None]]] = []
+        self._bell = asyncio.Event()
+        self._stopping = False
         self._lanes: list[asyncio.Task[None]] = []
 
     async def start(self) -> None:
         """Begin to commit."""
+        self._stopping = False
         self._lanes = [asyncio.create_task(self._run(), name=f"recorder-{lane}") for lane in range(_LANES)]
 
     async def stop(self) -> None:
         """Commit what was handed over, then end."""
-        if self._lanes:
-            await self._queue.join()
-            for lane in self._lanes:
-                lane.cancel()
-            await asyncio.gather(*self._lanes, return_exceptions=True)
-            self._lanes = []
+        self._stopping = True
+        self._bell.set()
+        await asyncio.gather(*self._lanes)
+        self._lanes = []
 
     async def record(self, fact: Fact) -> None:
         """Return when the fact is durable; raises the StoreError that refused it, or StoreUnavailableError."""
         done: asyncio.Future[None] = asyncio.get_running_loop().create_future()
-        self._queue.put_nowait((fact, done))
+        self._waiting.append((fact, done))
+        self._bell.set()
         await done
 
     async def _run(self) -> None:
-        while True:
-            batch = [await self._queue.get()]
-            share = -(-self._queue.qsize() // _LANES)  # the rest is the other lane's, while this one commits
-            more = min(self._queue.qsize(), max(_FEW - 1, share), _MANY - 1)
-            batch += [self._queue.get_nowait() for _ in range(more)]
+        while self._waiting or not self._stopping:
+            if not self._waiting:
+                self._bell.clear()
+                await self._bell.wait()
+                continue
+            share = -(-len(self._waiting) // _LANES)  # the rest is the other lane's, while this one commits
+            most = min(max(_FEW, share), _MANY)
+            batch, self._waiting = self._waiting[:most], self._waiting[most:]
             results = await self._commit([fact for fact, _ in batch])
             for (_, done), result in zip(batch, results, strict=True):
-                self._queue.task_done()
                 if done.done():  # the caller was cancelled; the fact stands all the same
                     continue
                 if result is None:

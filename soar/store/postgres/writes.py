@@ -48,7 +48,9 @@ def apply(write: object, _sheet: Sheet) -> None:
     raise TypeError(f"no rows for {type(write).__name__}")
 
 
-_how: Callable[[object], Callable[[object, Sheet], None]] = cache(apply.dispatch)  # its own way of remembering costs more than most writes do
+_how: Callable[[object], Callable[[object, Sheet], None]] = cache(
+    apply.dispatch
+)  # its own way of remembering costs more than most writes do
 
 
 @apply.register
