@@ -34,8 +34,13 @@ class Appender:
         self._payloads: list[tuple[Any, ...]] = []
         self._frontier = Frontier.from_bytes(read_tree(db)[1])
         self._chains: dict[str, tuple[int, str]] = {}
+        self._found: dict[str, tuple[int, str]] = {}
         self._hashes: list[bytes] = []
         self._salts = Randomness()
+
+    def expect(self, run_id: str, chain: tuple[int, str]) -> None:
+        """A run that entries will be about, with the end of its chain as its row has it."""
+        self._found[run_id] = chain
 
     def append(self, entries: Sequence[Entry]) -> None:
         """Seal one fact's entries, in order; raises StoreError where the journal cannot hold one, and takes none."""
@@ -79,8 +84,9 @@ class Appender:
     def _chain(self, run_id: str | None) -> tuple[int, str]:
         if run_id is None:
             return 0, ""
-        if run_id in self._chains:
-            return self._chains[run_id]
+        known = self._chains.get(run_id) or self._found.get(run_id)
+        if known is not None:
+            return known
         row = self._db.execute("SELECT entry_seq, entry_hash FROM runs WHERE id = ?", (run_id,)).fetchone()
         if row is None:
             raise StoreError(f"an entry names run {run_id}, which does not exist")
