@@ -27,7 +27,7 @@ from soar.policy.input import (
 from soar.store.ceilings import Ceiling, fleet_key
 from soar.store.port import Store
 
-_HOUR, _DAY = timedelta(hours=1), timedelta(days=1)
+_SECOND, _HOUR, _DAY = timedelta(seconds=1), timedelta(hours=1), timedelta(days=1)
 
 
 @dataclass(frozen=True, slots=True)
@@ -60,7 +60,7 @@ class Questions:
         self._actor = _json(ActorFacts())
         self._harmless = _json(Counters())
         self._no_alert = _json(AlertFacts())
-        self._time: tuple[datetime | None, dict[str, Any]] = (None, {})
+        self._second: tuple[datetime, datetime, dict[str, Any]] | None = None  # from, until, what is told of it
 
     async def about(
         self, context: RunContext, request: ActionRequest, *, capability: str | None, votes: tuple[Vote, ...]
@@ -90,10 +90,11 @@ class Questions:
         return Question(document, ceilings)
 
     def _now(self, now: datetime) -> dict[str, Any]:
-        second = now.replace(microsecond=0)
-        if self._time[0] != second:
-            self._time = (second, _json(time_facts(second, self._calendar)))
-        return self._time[1]
+        known = self._second
+        if known is None or not known[0] <= now < known[1]:
+            begin = now.replace(microsecond=0)
+            known = self._second = (begin, begin + _SECOND, _json(time_facts(begin, self._calendar)))
+        return known[2]
 
     async def _counters(
         self, context: RunContext, request: ActionRequest

@@ -8,6 +8,7 @@ run parks and asks again. Either way nothing is sent.
 
 from __future__ import annotations
 
+import json
 from collections.abc import Callable, Iterable, Sequence
 from typing import Any, Final
 
@@ -15,7 +16,6 @@ import orjson
 import structlog
 from pydantic import ValidationError
 
-from soar.model.base import canonical
 from soar.model.clock import Ids
 from soar.model.decision import Decision, DecisionDocument, Reason, Verdict
 from soar.policy.port import UNDEFINED, Answer, PolicyEngine
@@ -168,7 +168,9 @@ class Gate:
 def _exact(document: Document) -> bool:
     """Whether JSON keeps every number in it: no integer beyond 2**53, no NaN or infinity, which params could hold."""
     try:
-        canonical(document["action"]["params"])
+        params = document["action"]["params"]
+        if b"null" in orjson.dumps(params):  # which is what a NaN becomes
+            json.dumps(params, allow_nan=False)
         orjson.dumps(document, option=orjson.OPT_STRICT_INTEGER)
     except (ValueError, TypeError):
         return False
