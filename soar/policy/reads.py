@@ -91,7 +91,10 @@ def _seen(here: Any, tree: _Tree) -> list[Any]:
     """What is read of a value, in lists, so that nothing there differs from null."""
     if type(here) is not dict:
         return _ABSENT
-    return [
-        _ABSENT if name not in here else _seen(here[name], below) if below else [here[name]]
-        for name, below in tree.items()
-    ]
+    seen: list[Any] = []
+    for name, below in tree.items():
+        if name not in here:
+            seen.append(_ABSENT)
+        else:
+            seen.append(_seen(here[name], below) if below else [here[name]])
+    return seen
