@@ -65,7 +65,7 @@ class Recorder:
         """Commit what was handed over, then end."""
         self._stopping = True
         self._bell.set()
-        await asyncio.gather(*self._lanes)
+        await asyncio.gather(*self._lanes, return_exceptions=True)
         self._lanes = []
 
     async def record(self, fact: Fact) -> None:
