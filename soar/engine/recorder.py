@@ -12,7 +12,7 @@ from soar.store.port import Fact, Store
 log = structlog.get_logger(__name__)
 
 _LANES = 2
-_FEW, _MANY = 50, 500
+_FEW, _MANY = 25, 500  # facts: too few for a second batch beside one that is under way; too many for one
 _FORGOTTEN_SECONDS = 60.0
 
 
@@ -44,8 +44,8 @@ class Recorder:
     """Collects facts while the previous batches commit; every caller waits for its own.
 
     Nothing lingers on purpose: under load the batch grows by itself while the store is busy, and alone a
-    fact is committed at once. Two batches may be under way: the next is with the store before those who waited for
-    the first go on, so that the store and the runs work at the same time.
+    fact is committed at once. Where many wait, two batches are under way: the next is with the store before those
+    who waited for the first go on, so that the store and the runs work at the same time.
     """
 
     def __init__(self, store: Store) -> None:
@@ -53,6 +53,7 @@ class Recorder:
         self.pulse = Pulse()
         self._waiting: list[tuple[Fact, asyncio.Future[None]]] = []
         self._bell = asyncio.Event()
+        self._under_way = 0  # batches
         self._stopping = False
         self._lanes: list[asyncio.Task[None]] = []
 
@@ -77,14 +78,19 @@ class Recorder:
 
     async def _run(self) -> None:
         while self._waiting or not self._stopping:
-            if not self._waiting:
+            if len(self._waiting) < (_FEW if self._under_way else 1):
                 self._bell.clear()
                 await self._bell.wait()
                 continue
-            share = -(-len(self._waiting) // _LANES)  # the rest is the other lane's, while this one commits
-            most = min(max(_FEW, share), _MANY)
+            # Half is left to the other lane, which takes all that there is by then.
+            most = _MANY if self._under_way else min(max(_FEW, len(self._waiting) // 2), _MANY)
             batch, self._waiting = self._waiting[:most], self._waiting[most:]
-            results = await self._commit([fact for fact, _ in batch])
+            self._under_way += 1
+            try:
+                results = await self._commit([fact for fact, _ in batch])
+            finally:
+                self._under_way -= 1
+                self._bell.set()
             for (_, done), result in zip(batch, results, strict=True):
                 if done.done():  # the caller was cancelled; the fact stands all the same
                     continue
