@@ -19,7 +19,7 @@ Field = tuple[str, ...]
 WHOLE: frozenset[Field] = frozenset({()})
 """Reads the input as a whole."""
 _KEPT = 4096
-_ABSENT: list[Any] = []
+_ABSENT: tuple[()] = ()
 
 _Tree = dict[str, "_Tree"]
 
@@ -87,7 +87,7 @@ def _tree(fields: Iterable[Field]) -> _Tree:
     return tree
 
 
-def _seen(here: Any, tree: _Tree) -> list[Any]:
+def _seen(here: Any, tree: _Tree) -> Sequence[Any]:
     """What is read of a value, in lists, so that nothing there differs from null."""
     if type(here) is not dict:
         return _ABSENT
