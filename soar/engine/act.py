@@ -215,6 +215,8 @@ class Actor:
 
     async def _within_rates(self, context: RunContext, asked: _Asked, decision: Decision) -> tuple[Ceiling, ...]:
         """Room under every rate that policy sets, to be reserved with the intent; raises Park where there is none."""
+        if not decision.obligations:
+            return ()
         itself = (context.run.id, asked.request.path)
         rates = [o for o in decision.obligations if isinstance(o, RateObligation)]
         ceilings = tuple(

@@ -5,6 +5,7 @@ from __future__ import annotations
 from collections.abc import Mapping
 from dataclasses import dataclass, field, replace
 from datetime import datetime
+from functools import cached_property
 from typing import Any
 
 from soar.engine.programs import Program
@@ -107,7 +108,7 @@ class RunContext:
     _writes: list[Write] = field(default_factory=list)  # for the next fact
     _entries: list[Entry] = field(default_factory=list)
 
-    @property
+    @cached_property
     def lease(self) -> Lease:
         """The claim under which this worker writes."""
         return Lease(run_id=self.run.id, epoch=self.run.epoch)

@@ -5,6 +5,7 @@ from __future__ import annotations
 import asyncio
 from dataclasses import dataclass
 from datetime import datetime, timedelta
+from functools import cached_property
 
 from soar.model.run import Run
 from soar.store.port import Store
@@ -24,12 +25,12 @@ class LeaseTimes:
         """Between two renewals."""
         return self.lease / 3
 
-    @property
+    @cached_property
     def send_within(self) -> timedelta:
         """An intent that became durable later than this is not sent: the lease may be another's by now."""
         return self.lease / 3
 
-    @property
+    @cached_property
     def call_within(self) -> timedelta:
         """A call's deadline, counted from its intent, however long its step may take."""
         return 2 * self.lease / 3

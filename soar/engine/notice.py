@@ -13,6 +13,7 @@ from soar.model.run import Run, RunKind
 from soar.store.port import Fact, InsertRun
 
 USE = "notify.send"
+_NOTHING = Fact()
 
 
 def notices(context: RunContext, request: ActionRequest, decision: Decision) -> Fact:
@@ -21,8 +22,8 @@ def notices(context: RunContext, request: ActionRequest, decision: Decision) -> 
     Once for each action, however often it is tried. What becomes of a notice its own run says; a notice gives rise to
     no further one.
     """
-    if context.run.kind is RunKind.NOTICE or context.attempts.get(request.path):
-        return Fact()
+    if not decision.obligations or context.run.kind is RunKind.NOTICE or context.attempts.get(request.path):
+        return _NOTHING
     runs = [_run(context, request, decision, o) for o in decision.obligations if isinstance(o, NotifyObligation)]
     return Fact(
         writes=tuple(InsertRun(run=run) for run in runs),

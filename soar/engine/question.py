@@ -22,13 +22,12 @@ from soar.policy.input import (
     Counters,
     Environment,
     PlaybookFacts,
-    RunFacts,
     TimeFacts,
 )
 from soar.store.ceilings import Ceiling, fleet_key
 from soar.store.port import Store
 
-_HOUR, _DAY = timedelta(hours=1), timedelta(days=1)
+_SECOND, _HOUR, _DAY = timedelta(seconds=1), timedelta(hours=1), timedelta(days=1)
 
 
 @dataclass(frozen=True, slots=True)
@@ -60,7 +59,8 @@ class Questions:
         self._environment = _json(environment)
         self._actor = _json(ActorFacts())
         self._harmless = _json(Counters())
-        self._time: tuple[datetime | None, dict[str, Any]] = (None, {})
+        self._no_alert = _json(AlertFacts())
+        self._second: tuple[datetime, datetime, dict[str, Any]] | None = None  # from, until, what is told of it
 
     async def about(
         self, context: RunContext, request: ActionRequest, *, capability: str | None, votes: tuple[Vote, ...]
@@ -69,7 +69,7 @@ class Questions:
         run, playbook = context.run, context.program.playbook
         kept = context.kept_facts
         if not kept:
-            kept["alert"] = _json(AlertFacts.of(context.alert) if context.alert else AlertFacts())
+            kept["alert"] = AlertFacts.json_of(context.alert) if context.alert else self._no_alert
             kept["playbook"] = _json(PlaybookFacts(id=playbook.id, sha256=playbook.digest, author=playbook.author))
         attempt = len(context.attempts.get(request.path, ())) + 1
         counters, ceilings = await self._counters(context, request)
@@ -77,9 +77,9 @@ class Questions:
             "schema": INPUT_SCHEMA,
             "phase": "execute" if votes else "plan",
             "mode": "shadow" if context.shadow else "enforce",
-            "action": _json(ActionFacts.of(request, capability=capability)),
+            "action": ActionFacts.json_of(request, capability=capability),
             **kept,
-            "run": _json(RunFacts(id=run.id, kind=run.kind, attempt=attempt, depth=run.depth)),
+            "run": {"id": run.id, "kind": str(run.kind), "attempt": attempt, "depth": run.depth},
             "actor": self._actor,
             "approvals": [_json(ApprovalFacts.of(vote)) for vote in votes],
             "time": self._now(context.now()),
@@ -90,10 +90,11 @@ class Questions:
         return Question(document, ceilings)
 
     def _now(self, now: datetime) -> dict[str, Any]:
-        second = now.replace(microsecond=0)
-        if self._time[0] != second:
-            self._time = (second, _json(time_facts(second, self._calendar)))
-        return self._time[1]
+        known = self._second
+        if known is None or not known[0] <= now < known[1]:
+            begin = now.replace(microsecond=0)
+            known = self._second = (begin, begin + _SECOND, _json(time_facts(begin, self._calendar)))
+        return known[2]
 
     async def _counters(
         self, context: RunContext, request: ActionRequest

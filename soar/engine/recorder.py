@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import asyncio
-import contextlib
 
 import structlog
 
@@ -12,7 +11,8 @@ from soar.store.port import Fact, Store
 
 log = structlog.get_logger(__name__)
 
-_MAX_BATCH = 500
+_LANES = 2
+_FEW, _MANY = 25, 500  # facts: too few for a second batch beside one that is under way; too many for one
 _FORGOTTEN_SECONDS = 60.0
 
 
@@ -41,45 +41,57 @@ class Pulse:
 
 
 class Recorder:
-    """Collects facts while the previous batch commits; every caller waits for its own.
+    """Collects facts while the previous batches commit; every caller waits for its own.
 
     Nothing lingers on purpose: under load the batch grows by itself while the store is busy, and alone a
-    fact is committed at once.
+    fact is committed at once. Where many wait, two batches are under way: the next is with the store before those
+    who waited for the first go on, so that the store and the runs work at the same time.
     """
 
     def __init__(self, store: Store) -> None:
         self._store = store
         self.pulse = Pulse()
-        self._queue: asyncio.Queue[tuple[Fact, asyncio.Future[None]]] = asyncio.Queue()
-        self._loop: asyncio.Task[None] | None = None
+        self._waiting: list[tuple[Fact, asyncio.Future[None]]] = []
+        self._bell = asyncio.Event()
+        self._under_way = 0  # batches
+        self._stopping = False
+        self._lanes: list[asyncio.Task[None]] = []
 
     async def start(self) -> None:
         """Begin to commit."""
-        self._loop = asyncio.create_task(self._run(), name="recorder")
+        self._stopping = False
+        self._lanes = [asyncio.create_task(self._run(), name=f"recorder-{lane}") for lane in range(_LANES)]
 
     async def stop(self) -> None:
         """Commit what was handed over, then end."""
-        if self._loop is not None:
-            await self._queue.join()
-            self._loop.cancel()
-            with contextlib.suppress(asyncio.CancelledError):
-                await self._loop
-            self._loop = None
+        self._stopping = True
+        self._bell.set()
+        await asyncio.gather(*self._lanes, return_exceptions=True)
+        self._lanes = []
 
     async def record(self, fact: Fact) -> None:
         """Return when the fact is durable; raises the StoreError that refused it, or StoreUnavailableError."""
         done: asyncio.Future[None] = asyncio.get_running_loop().create_future()
-        self._queue.put_nowait((fact, done))
+        self._waiting.append((fact, done))
+        self._bell.set()
         await done
 
     async def _run(self) -> None:
-        while True:
-            batch = [await self._queue.get()]
-            while len(batch) < _MAX_BATCH and not self._queue.empty():
-                batch.append(self._queue.get_nowait())
-            results = await self._commit([fact for fact, _ in batch])
+        while self._waiting or not self._stopping:
+            if len(self._waiting) < (_FEW if self._under_way else 1):
+                self._bell.clear()
+                await self._bell.wait()
+                continue
+            # Half is left to the other lane, which takes all that there is by then.
+            most = _MANY if self._under_way else min(max(_FEW, len(self._waiting) // 2), _MANY)
+            batch, self._waiting = self._waiting[:most], self._waiting[most:]
+            self._under_way += 1
+            try:
+                results = await self._commit([fact for fact, _ in batch])
+            finally:
+                self._under_way -= 1
+                self._bell.set()
             for (_, done), result in zip(batch, results, strict=True):
-                self._queue.task_done()
                 if done.done():  # the caller was cancelled; the fact stands all the same
                     continue
                 if result is None:

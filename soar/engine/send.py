@@ -250,7 +250,7 @@ def _intent_entry(context: RunContext, attempt: Attempt) -> Entry:
     return context.entry(
         EntryType.ACTION_INTENT,
         request.path,
-        payload=b'{"request":' + request.model_dump_json().encode() + b"}",  # it has a digest, so JSON can say it
+        payload=b'{"request":' + request.text + b"}",
         data={
             "action": request.action,
             "attempt": attempt.number,

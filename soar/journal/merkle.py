@@ -71,7 +71,7 @@ class Frontier:
         size = self.size
         stack = list(self.hashes)
         for each in leaf_hashes:
-            node = _hash(each, f"leaf {size}")
+            node = each if type(each) is bytes and len(each) == HASH_BYTES else _hash(each, f"leaf {size}")
             # Each trailing one-bit of the size is a complete subtree as large as the one being carried up.
             carry = size
             while carry & 1:

@@ -2,15 +2,17 @@
 
 from __future__ import annotations
 
+import hashlib
 from datetime import datetime
 from enum import StrEnum
 from functools import cached_property
 from types import MappingProxyType
-from typing import Any
+from typing import Any, Self
 
+import orjson
 from pydantic import Field
 
-from soar.model.base import Frozen, digest
+from soar.model.base import Frozen, canonical
 
 
 class Effect(StrEnum):
@@ -110,10 +112,22 @@ class ActionRequest(Frozen):
         targets = {f"target:{target.type}:{target.id}" for target in self.targets}
         return [f"connector:{self.connector}", f"playbook:{playbook_id}", *sorted(targets)]
 
+    def __copy__(self) -> Self:
+        """Without what is derived from its fields: a changed copy has a text and a digest of its own."""
+        copy = super().__copy__()
+        for derived in ("text", "digest"):
+            copy.__dict__.pop(derived, None)
+        return copy
+
+    @cached_property
+    def text(self) -> bytes:
+        """The canonical JSON of the whole request; raises ValueError for params that JSON does not keep exactly."""
+        return canonical(self.model_dump(mode="json"))
+
     @cached_property
     def digest(self) -> str:
-        """SHA-256 over the canonical JSON of the whole request."""
-        return digest(self.model_dump(mode="json"))
+        """SHA-256 over its canonical JSON."""
+        return hashlib.sha256(self.text).hexdigest()
 
 
 class ActionResult(Frozen):
@@ -155,3 +169,7 @@ class Attempt(Frozen):
     finished_at: datetime | None = None
     error_code: str | None = None
     error: str | None = None
+
+    def text(self) -> str:
+        """The JSON that stores keep; the request in it, which all states share, is written once."""
+        return orjson.dumps({**self.__dict__, "request": orjson.Fragment(self.request.text)}).decode()

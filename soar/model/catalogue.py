@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from fnmatch import fnmatchcase
+from functools import cached_property
 
 from pydantic import Field
 
@@ -33,6 +34,15 @@ class Catalogue(Frozen):
 
     def resolve(self, use: str) -> Offer | None:
         """The action that `use` means, or None."""
+        if use not in self._meant:
+            self._meant[use] = self._looked_up(use)
+        return self._meant[use]
+
+    @cached_property
+    def _meant(self) -> dict[str, Offer | None]:
+        return {}  # a playbook's few words, asked again with every action
+
+    def _looked_up(self, use: str) -> Offer | None:
         if use in self.capabilities:
             return self._bound(use)
         owner, _, verb = use.partition(".")

@@ -12,6 +12,7 @@ from typing import Protocol
 
 _CROCKFORD = "0123456789ABCDEFGHJKMNPQRSTVWXYZ"
 _PAIRS = tuple(first + second for first in _CROCKFORD for second in _CROCKFORD)
+_HEAD_SHIFTS = range(120, 19, -10)
 
 
 class Clock(Protocol):
@@ -49,18 +50,18 @@ class SharedClock:
 
     def __init__(self, machine: Clock, *, steady: Callable[[], float] = time.monotonic) -> None:
         self._steady = steady
-        self._then, self._mark = machine.now(), steady()
+        self._zero = machine.now().timestamp() - steady()  # what the time is where the counter is 0
 
     def now(self) -> datetime:
         """This instant, in UTC."""
-        return self._then + timedelta(seconds=self._steady() - self._mark)
+        return datetime.fromtimestamp(self._zero + self._steady(), UTC)
 
     def heed(self, shared: datetime) -> timedelta:
         """Go by what the shared clock says; returns how far ahead ours was, zero where that is too little to matter."""
-        ahead = self._then + timedelta(seconds=self._steady() - self._mark) - shared
+        ahead = self.now() - shared
         if abs(ahead) <= self.TOLERATED:
             return timedelta()
-        self._then, self._mark = shared, self._steady()
+        self._zero = shared.timestamp() - self._steady()
         return ahead
 
 
@@ -77,6 +78,7 @@ class UlidSource:
         self._random = random.Random(secrets.randbits(128))  # noqa: S311
         self._last_ms = 0
         self._last_random = 0
+        self._head = (0, _spelled(0, _HEAD_SHIFTS))  # all but the last 20 bits, which mostly alone differ
 
     def new(self, kind: str) -> str:
         """A fresh `<kind>-<ULID>`."""
@@ -87,17 +89,19 @@ class UlidSource:
             else:  # same millisecond, or the clock went back: stay ordered
                 self._last_random += 1
             value = self._last_ms << 80 | self._last_random
-        return _name(kind, value)
+            if self._head[0] != value >> 20:
+                self._head = (value >> 20, _spelled(value, _HEAD_SHIFTS))
+            return f"{kind}-{self._head[1]}{_PAIRS[value >> 10 & 1023]}{_PAIRS[value & 1023]}"
 
 
 def earliest(kind: str, at: datetime) -> str:
     """A name below all that `UlidSource` gives from this time on, and above those that it gave before."""
-    return _name(kind, _millis(at) << 80)
+    return f"{kind}-{_spelled(_millis(at) << 80, range(120, -1, -10))}"
 
 
 def _millis(at: datetime) -> int:
     return int(at.timestamp() * 1000)
 
 
-def _name(kind: str, value: int) -> str:
-    return f"{kind}-{''.join([_PAIRS[value >> shift & 1023] for shift in range(120, -1, -10)])}"
+def _spelled(value: int, shifts: range) -> str:
+    return "".join([_PAIRS[value >> shift & 1023] for shift in shifts])

@@ -130,5 +130,7 @@ class Decision(Frozen):
     @property
     def redacted(self) -> tuple[str, ...]:
         """The fields of params that are to be masked."""
+        if not self.obligations:
+            return ()
         fields = {field for o in self.obligations if isinstance(o, RedactObligation) for field in o.fields}
         return tuple(sorted(fields))

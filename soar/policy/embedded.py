@@ -61,7 +61,15 @@ class EmbeddedEngine:
 
     async def evaluate(self, document: dict[str, Any]) -> Answer:
         """See `PolicyEngine.evaluate`."""
-        return (await self.evaluate_many([document]))[0]
+        memory = self._memory
+        if memory is None or not self._stop.alive:
+            return (await self.evaluate_many([document]))[0]
+        key = memory.key(document)
+        answer = memory.recall(key)
+        if answer is None:
+            (answer,) = await self._ask([document])
+            memory.keep(key, answer)
+        return answer
 
     async def evaluate_many(self, documents: Sequence[dict[str, Any]]) -> list[Answer]:
         """See `PolicyEngine.evaluate_many`. What was answered before to the same question is not asked again."""

@@ -101,18 +101,22 @@ class Gate:
 
     async def decide(self, document: Document) -> Decision:
         """The decision on one question; raises `PolicyUnavailableError` when no answer could be had."""
-        return (await self.decide_many([document]))[0]
+        force = self._force  # all that follows is by this engine, even where another replaces it meanwhile
+        answer = await force.engine.evaluate(document) if _exact(document) else None
+        return self._decided(force, document, answer)
 
     async def decide_many(self, documents: Sequence[Document]) -> list[Decision]:
         """The decisions on several questions, in their order, for one trip to the engine."""
-        force = self._force  # all that follows is by this engine, even where another replaces it meanwhile
+        force = self._force
         askable = [document for document in documents if _exact(document)]
         answered = await force.engine.evaluate_many(askable) if askable else ()
         answers = {id(document): answer for document, answer in zip(askable, answered, strict=True)}
-        decisions = [self._decision(force, answers.get(id(document))) for document in documents]
-        for document, decision in zip(documents, decisions, strict=True):
-            self._told(document, decision)
-        return decisions
+        return [self._decided(force, document, answers.get(id(document))) for document in documents]
+
+    def _decided(self, force: _Force, document: Document, answer: Answer | None) -> Decision:
+        decision = self._decision(force, answer)
+        self._told(document, decision)
+        return decision
 
     def _decision(self, force: _Force, answer: Answer | None) -> Decision:
         try:
@@ -164,7 +168,9 @@ class Gate:
 def _exact(document: Document) -> bool:
     """Whether JSON keeps every number in it: no integer beyond 2**53, no NaN or infinity, which params could hold."""
     try:
-        json.dumps(document["action"]["params"], allow_nan=False)
+        params = document["action"]["params"]
+        if b"null" in orjson.dumps(params):  # which is what a NaN becomes
+            json.dumps(params, allow_nan=False)
         orjson.dumps(document, option=orjson.OPT_STRICT_INTEGER)
     except (ValueError, TypeError):
         return False

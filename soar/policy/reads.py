@@ -21,6 +21,8 @@ WHOLE: frozenset[Field] = frozenset({()})
 _KEPT = 4096
 _ABSENT: tuple[()] = ()
 
+_Tree = dict[str, "_Tree"]
+
 
 def fields_read(sources: Iterable[Source]) -> frozenset[Field]:
     """The fields of the input that rules name, without those inside another; `WHOLE` where one passes it on."""
@@ -55,12 +57,12 @@ class Memory:
     """Answers of one revision by the fields that it reads. Not for an engine that could go away or change."""
 
     def __init__(self, reads: frozenset[Field]) -> None:
-        self._reads = sorted(reads)
+        self._reads = _tree(reads)
         self._answers: dict[bytes, Answer] = {}
 
     def key(self, document: Mapping[str, Any]) -> bytes:
         """What the decision on a document depends on."""
-        return orjson.dumps([_at(document, field) for field in self._reads], option=orjson.OPT_SORT_KEYS)
+        return orjson.dumps(_seen(document, self._reads), option=orjson.OPT_SORT_KEYS)
 
     def recall(self, key: bytes) -> Answer | None:
         """The answer that was given to such a question."""
@@ -75,11 +77,24 @@ class Memory:
         self._answers[key] = answer
 
 
-def _at(document: Mapping[str, Any], field: Field) -> tuple[Any, ...]:
-    """The value of a field in a list of its own, so that one that is not there differs from null."""
-    here: Any = document
-    for name in field:
-        if type(here) is not dict or name not in here:
-            return _ABSENT
-        here = here[name]
-    return (here,)
+def _tree(fields: Iterable[Field]) -> _Tree:
+    """The fields below each name; a name with nothing below it is read whole."""
+    tree: _Tree = {}
+    for field in sorted(fields):
+        below = tree
+        for name in field:
+            below = below.setdefault(name, {})
+    return tree
+
+
+def _seen(here: Any, tree: _Tree) -> Sequence[Any]:
+    """What is read of a value, in lists, so that nothing there differs from null."""
+    if type(here) is not dict:
+        return _ABSENT
+    seen: list[Any] = []
+    for name, below in tree.items():
+        if name not in here:
+            seen.append(_ABSENT)
+        else:
+            seen.append(_seen(here[name], below) if below else [here[name]])
+    return seen

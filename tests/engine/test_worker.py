@@ -267,6 +267,25 @@ async def test_what_waits_while_a_commit_is_under_way_goes_together(store: Aroun
     assert len(sizes) <= 3
 
 
+async def test_many_that_come_while_a_commit_is_under_way_are_with_the_store_before_that_ends(store: Around) -> None:
+    """So the store has work while those go on whose facts were written."""
+    recorder, begun, both = Recorder(store), asyncio.Event(), asyncio.Barrier(2)  # type: ignore[arg-type]
+
+    async def meet(_: Sequence[Fact]) -> None:
+        begun.set()
+        await both.wait()
+
+    store.before = meet
+    await recorder.start()
+    first = asyncio.create_task(recorder.record(Fact(writes=(SetControl(key="a", value="v"),))))
+    await begun.wait()
+    many = [Fact(writes=(SetControl(key=f"b{number}", value="v"),)) for number in range(50)]
+    await asyncio.gather(*(recorder.record(fact) for fact in many))
+    await first
+    await recorder.stop()
+    assert [await store.inner.control(key) for key in ("a", "b0", "b49")] == ["v", "v", "v"]
+
+
 async def test_a_refusal_reaches_its_own_caller_alone(store: Around) -> None:
     recorder = Recorder(store)  # type: ignore[arg-type]
     await recorder.start()

@@ -196,10 +196,10 @@ async def test_a_replaced_engine_decides_what_it_was_asked_and_nothing_after(sta
     asked, go = asyncio.Event(), asyncio.Event()
 
     class Slow(EmbeddedEngine):
-        async def evaluate_many(self, documents: Sequence[dict[str, Any]]) -> list[Answer]:
+        async def evaluate(self, document: dict[str, Any]) -> Answer:
             asked.set()
             await go.wait()
-            return await super().evaluate_many(documents)
+            return await super().evaluate(document)
 
     before, after = Slow(starters), EmbeddedEngine(dataclasses.replace(starters, revision="next"))
     gate = Gate(before, mandatory_controls=starters.mandatory_controls, ids=CountingIds())

@@ -4,8 +4,8 @@ from datetime import UTC, datetime
 
 import pytest
 
-from soar.model.action import ActionRequest, Target
-from soar.model.alert import Alert
+from soar.model.action import ActionRequest, Impact, Risk, Target
+from soar.model.alert import Alert, Severity
 from soar.model.approval import Vote
 from soar.policy.input import ActionFacts, AlertFacts, ApprovalFacts, TargetFacts, TimeFacts
 
@@ -68,10 +68,20 @@ def test_facts_are_made_from_what_the_engine_holds() -> None:
         targets=(Target(type="host", id="ws-1", tier="server", tags=("x",)),),
         idempotency_key="k",
     )
-    action = ActionFacts.of(request, capability="host.isolate")
-    assert (action.effect, action.risk, action.reversible_by) == ("reversible", "contain", "release")
-    assert action.digest == request.digest
-    assert action.targets == (TargetFacts(type="host", id="ws-1", tier="server", tags=("x",)),)
+    facts = ActionFacts(
+        id="0",
+        connector="lab_edr",
+        connector_version="1.0",
+        verb="isolate",
+        capability="host.isolate",
+        effect=Impact.REVERSIBLE,
+        risk=Risk.CONTAIN,
+        reversible_by="release",
+        params={"host": "ws-1"},
+        digest=request.digest,
+        targets=(TargetFacts(type="host", id="ws-1", tier="server", tags=("x",)),),
+    )
+    assert ActionFacts.json_of(request, capability="host.isolate") == facts.model_dump(mode="json")
     vote = Vote(approver="ada", groups=("g",), decision="grant", method="cli", at=NOW, digest="d", reason="private")
     assert ApprovalFacts.of(vote).model_dump(mode="json") == {
         "approver": "ada",
@@ -92,7 +102,8 @@ def test_facts_are_made_from_what_the_engine_holds() -> None:
         time=NOW,
         received_at=NOW,
     )
-    assert AlertFacts.of(alert.model_dump(mode="json")).severity == "high"
+    seen = AlertFacts(id="a", source="s", severity=Severity.HIGH)
+    assert AlertFacts.json_of(alert.model_dump(mode="json")) == seen.model_dump(mode="json")
     assert AlertFacts().severity == "informational"
 
 

@@ -129,6 +129,19 @@ async def test_what_the_holder_of_a_lease_records_is_one_statement(line: Wire, m
     assert await holds(mine)
 
 
+@pytest.mark.parametrize("path", ["case[a\x1fb].s", "case[\x1f].s"])
+async def test_a_path_that_holds_what_stands_between_values_is_written_all_the_same(
+    mine: PostgresStore, path: str
+) -> None:
+    """The short way sends many rows' text as one; what it could not take apart again takes the long way."""
+    await running(mine, "run-1")
+    steps = [PutStep(record=a_step("run-1", StepState.SUCCEEDED, each)) for each in ("case[\x00\x01].s", path)]
+    assert await mine.commit([told(harmless("run-1", path), *steps, lease=LEASE)]) == [None]
+    assert (await mine.steps("run-1")).keys() == {"s", "case[\x00\x01].s", path}
+    assert [each.path for each in await mine.attempts("run-1")] == ["begun", path]
+    assert await holds(mine)
+
+
 async def lease_again(other: Store) -> None:
     assert await put(other, ReleaseRun(run_id="run-1", expired_before=later(3600)), run_id="run-1") is None
     assert await take(other, owner="other") == [Lease(run_id="run-1", epoch=2)]

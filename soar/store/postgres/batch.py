@@ -14,6 +14,7 @@ from typing import Any
 from soar.errors import JournalError, StoreError
 from soar.journal.leaf import Sealed, seal
 from soar.journal.merkle import Frontier
+from soar.journal.salts import Randomness
 from soar.model.entry import Entry
 from soar.model.run import RunState
 from soar.store import port, queueing
@@ -26,7 +27,7 @@ from soar.store.postgres.sheet import Chain, Held, Sheet
 from soar.store.postgres.sql import statements, together
 from soar.store.postgres.tip import Tip
 from soar.store.postgres.turns import TurnNames
-from soar.store.postgres.writes import apply, check_lease
+from soar.store.postgres.writes import carry_out, check_lease
 from soar.store.turns import hold_key
 
 _AT_ONCE = 50  # facts that are applied before the event loop may do something else
@@ -185,6 +186,7 @@ class Batch:
         self.sealed: list[tuple[Entry, int | None, Sealed]] = []
         self._facts = facts
         self._turns = TurnNames()
+        self._salts = Randomness()
 
     @property
     def entry_id(self) -> str | None:
@@ -250,9 +252,8 @@ class Batch:
         try:
             if fact.lease is not None:
                 check_lease(self.sheet, fact.lease)
-            for write in fact.writes:
-                apply(write, self.sheet)
-            sealed = [self._seal(entry) for entry in fact.entries]
+            carry_out(fact.writes, self.sheet)
+            sealed = self._seal(fact.entries)
         except StoreError as refusal:
             self.sheet.drop()
             return refusal
@@ -266,16 +267,27 @@ class Batch:
         self.sealed += sealed
         return None
 
-    def _seal(self, entry: Entry) -> tuple[Entry, int | None, Sealed]:
-        """The next link of its run's chain. The tree gives it its index later, and the leaf does not speak of it."""
-        if entry.run_id is None:
-            return entry, None, seal(entry, run_seq=0, run_prev="")
-        if self.sheet.run(entry.run_id) is None:
-            raise StoreError(f"an entry names run {entry.run_id}, which does not exist")
-        chain: Chain = self.sheet.get("chains", entry.run_id) or Chain()
-        sealed = seal(entry, run_seq=chain.length, run_prev=chain.last)
-        self.sheet.put("chains", entry.run_id, row=Chain(chain.length + 1, sealed.leaf_hash.hex()))
-        return entry, chain.length, sealed
+    def _seal(self, entries: Sequence[Entry]) -> list[tuple[Entry, int | None, Sealed]]:
+        """The next links of their runs' chains. The tree gives them indexes later, and no leaf speaks of its own."""
+        chains: dict[str, Chain] = {}
+        links: list[tuple[Entry, int | None, Sealed]] = []
+        for entry in entries:
+            if entry.run_id is None:
+                links.append((entry, None, seal(entry, run_seq=0, run_prev="", salt_source=self._salts)))
+                continue
+            length, last = chains.get(entry.run_id) or self._chain(entry.run_id)
+            sealed = seal(entry, run_seq=length, run_prev=last, salt_source=self._salts)
+            chains[entry.run_id] = Chain(length + 1, sealed.leaf_hash.hex())
+            links.append((entry, length, sealed))
+        for run_id, chain in chains.items():
+            self.sheet.put("chains", run_id, row=chain)
+        return links
+
+    def _chain(self, run_id: str) -> Chain:
+        if self.sheet.run(run_id) is None:
+            raise StoreError(f"an entry names run {run_id}, which does not exist")
+        chain: Chain | None = self.sheet.get("chains", run_id)
+        return chain or Chain()
 
     async def flush(self, db: Db, tip: Tip, *, unclaim: Sequence[int] = ()) -> None:
         """Write what was accepted, in one statement where the tree is as `tip` has it; else the tree apart and last."""
@@ -315,13 +327,16 @@ class Batch:
 
     def grown(self, tree: tuple[int, bytes]) -> dict[str, list[Any]]:
         """The tree after this batch, as the parameters of `grow` and `append_grown`, by name."""
-        size, raw = tree
-        frontier = Frontier.from_bytes(raw).extend(sealed.leaf_hash for _, _, sealed in self.sealed)
         rows = [
             (index, entry.id, entry.type, entry.at, entry.run_id, seq, sealed.leaf, sealed.leaf_hash)
-            for index, (entry, seq, sealed) in enumerate(self.sealed, start=size)
+            for index, (entry, seq, sealed) in enumerate(self.sealed, start=tree[0])
         ]
-        return {"grow": [frontier.size, frontier.to_bytes(), size, raw], "append_grown": columns(rows)}
+        return {"grow": [*self.tree_after(tree), *tree], "append_grown": columns(rows)}
+
+    def tree_after(self, tree: tuple[int, bytes]) -> tuple[int, bytes]:
+        """Size and frontier after this batch."""
+        frontier = Frontier.from_bytes(tree[1]).extend(sealed.leaf_hash for _, _, sealed in self.sealed)
+        return frontier.size, frontier.to_bytes()
 
     async def _append(self, db: Db, tip: Tip) -> None:
         """Entries into tree order. The row lock is held from here to the commit, and nothing else is waited for."""

@@ -12,13 +12,14 @@ from asyncpg import Record as Row
 
 from soar.model.action import Attempt
 from soar.model.alert import DeadLetter, Outcome, Record
-from soar.model.run import Run, RunKind, RunState
+from soar.model.run import Run
 from soar.store.matches import AlertMatch, Namesake
 from soar.store.port import AlertRow, InsertAlert, Window
 from soar.store.seen import EntryRow
 
 _ESCAPE = "\x01"
 _NUL = "\x01\x02"
+_JSON = json.JSONEncoder(separators=(",", ":"), ensure_ascii=False)
 
 
 def to_text(text: str) -> bytes:
@@ -57,7 +58,7 @@ def digest_of(text: str) -> bytes:
 
 def to_json(value: Any) -> str:
     """Compact JSON text for a column of text: jsonb would refuse U+0000."""
-    return json.dumps(value, separators=(",", ":"), ensure_ascii=False)
+    return _JSON.encode(value)
 
 
 class RunRow(NamedTuple):
@@ -114,16 +115,11 @@ def run_rows(run: Run) -> tuple[RunRow, RunOrigin]:
 
 
 def run_of(row: Row) -> Run:
-    """A run from its row. The row was validated when it went in."""
+    """A run from its row."""
     values = dict(row)
     del values["signalled"], values["locked"]
-    values |= {
-        "kind": RunKind(row["kind"]),
-        "state": RunState(row["state"]),
-        "vars": json.loads(row["vars"]),
-        "outputs": json.loads(row["outputs"]),
-    }
-    return Run.model_construct(**values)
+    values |= {"vars": json.loads(row["vars"]), "outputs": json.loads(row["outputs"])}
+    return Run(**values)
 
 
 def alert_values(write: InsertAlert) -> tuple[Any, ...]:
@@ -163,7 +159,7 @@ def namesake_of(row: Row) -> Namesake:
 def attempt_values(attempt: Attempt) -> tuple[Any, ...]:
     """The columns of an attempt."""
     effect = attempt.request.effect
-    return (attempt.run_id, attempt.path, attempt.number, attempt.state, effect, attempt.model_dump_json())
+    return (attempt.run_id, attempt.path, attempt.number, attempt.state, effect, attempt.text())
 
 
 def window_of(row: Row) -> Window:

@@ -13,6 +13,7 @@ from datetime import datetime
 from typing import Any
 
 from soar.errors import StoreError
+from soar.journal.leaf import SALT_BYTES
 from soar.model.action import Attempt
 from soar.model.base import to_rfc3339
 from soar.model.run import RunState
@@ -20,13 +21,14 @@ from soar.store import port
 from soar.store.postgres.batch import Batch
 from soar.store.postgres.connect import Db, RefusedError
 from soar.store.postgres.database import Database
-from soar.store.postgres.rows import RunRow, array, columns
+from soar.store.postgres.rows import RunRow, array
 from soar.store.postgres.sheet import Chain, Held
 from soar.store.postgres.sql import statements
 from soar.store.postgres.tip import Tip
 from soar.store.turns import hold_key
 
-_WIDTHS = {"steps": 5, "attempts": 6, "payloads": 3, "runs": 7}
+_BETWEEN = "\x1f"  # in JSON it is always escaped, and names of ours do not hold it
+_NO_SALT = bytes(SALT_BYTES)
 
 
 async def write_surely(database: Database, facts: Sequence[port.Fact], tip: Tip) -> list[StoreError | None] | None:
@@ -42,23 +44,18 @@ async def write_surely(database: Database, facts: Sequence[port.Fact], tip: Tip)
     results = await batch.apply()
     if any(results):  # a refusal counts only by what the rows are
         return None
-    checked = [
-        *columns(list(epochs.items())),
-        *assumed.columns(),
-        *columns([(run_id, chain.length - 1, bytes.fromhex(chain.last)) for run_id, chain in chains.items()]),
-    ]
-    written = _written(batch)
+    checked = [*_expected(epochs, chains), *assumed.columns()]
+    written = [*_entries(batch), *_rows(batch)]
 
     async def statement(db: Db) -> bool:
         await tip.take(db)
         if tip.known is None:
             return False
-        grown = batch.grown(tip.known)
-        values = (*checked, *grown["grow"], *grown["append_grown"], *written)
-        if not await db.fetchval(statements("sure.sql")["write"], *values):
+        tree = batch.tree_after(tip.known)
+        if not await db.fetchval(statements("sure.sql")["write"], *checked, *tree, *tip.known, *written):
             tip.found(*tip.known, alone=False)
             return False
-        tip.found(grown["grow"][0], grown["grow"][1])
+        tip.found(*tree)
         tip.remember(batch.sheet.changed("chains"))
         return True
 
@@ -80,11 +77,13 @@ def _is_plain(fact: port.Fact) -> bool:
 def _is_plain_write(write: port.Write, run_id: str) -> bool:
     match write:
         case port.PutStep():
-            return write.record.run_id == run_id
+            return write.record.run_id == run_id and _BETWEEN not in write.record.path
         case port.InsertAttempt():
-            return write.attempt.run_id == run_id and write.turn is None and not write.counted and not write.ceilings
+            mine = write.attempt.run_id == run_id and _BETWEEN not in write.attempt.path
+            return mine and write.turn is None and not write.counted and not write.ceilings
         case port.MoveAttempt():
-            return write.attempt.run_id == run_id and not write.attempt.limited
+            mine = write.attempt.run_id == run_id and _BETWEEN not in write.attempt.path
+            return mine and not write.attempt.limited
         case port.ParkRun() | port.FinishRun():
             return write.run_id == run_id
     return False
@@ -107,13 +106,15 @@ class _Assumed:
             self.earliest = attempt.intended_at
 
     def columns(self) -> list[Any]:
-        """The parameters `$3` to `$10`."""
-        attempts = [(*key, state) for key, state in self.attempts.items()]
+        """The parameters `$5` to `$12`."""
+        steps, paths = _columns(list(self.steps), 2)
+        runs, attempted, numbers = _columns(list(self.attempts), 3)
         return [
             array(self.switches),
             to_rfc3339(self.earliest) if self.earliest else "",
-            *_columns(list(self.steps), 2),
-            *_columns(attempts, 4),
+            *map(_BETWEEN.join, (steps, paths, runs, attempted)),
+            numbers,
+            _BETWEEN.join(state or "" for state in self.attempts.values()),
         ]
 
 
@@ -142,19 +143,50 @@ def _assume(
     return assumed
 
 
-def _written(batch: Batch) -> list[list[Any]]:
-    sheet = batch.sheet
-    rows: dict[str, list[Any]] = {
-        "payloads": [(e.id, s.salt, s.payload) for e, _, s in batch.sealed if s.payload is not None],
-        "steps": [held.values for held in sheet.written("steps")],
-        "attempts": [held.values for held in sheet.written("attempts")],
-        "runs": [
-            (run.id, run.state, run.wake_at, run.locked, run.outputs, run.error, run.finished_at)
-            for run in sheet.written("runs")
-        ],
-    }
-    return [column for name, of in rows.items() for column in _columns(of, _WIDTHS[name])]
+def _expected(epochs: Mapping[str, int], chains: Mapping[str, Chain]) -> list[Any]:
+    """The parameters `$1` to `$4`."""
+    ends = [chains[run_id] for run_id in epochs]
+    return [
+        _BETWEEN.join(epochs),
+        list(epochs.values()),
+        [chain.length - 1 for chain in ends],
+        bytes.fromhex("".join(chain.last for chain in ends)),
+    ]
 
 
-def _columns(rows: Sequence[Sequence[Any]], width: int) -> list[list[Any]]:
-    return columns(rows) if rows else [[] for _ in range(width)]
+def _entries(batch: Batch) -> list[Any]:
+    """The parameters `$17` to `$25`."""
+    entries, places, sealed = zip(*batch.sealed, strict=True)
+    return [
+        _BETWEEN.join([entry.id for entry in entries]),
+        _BETWEEN.join([entry.type for entry in entries]),
+        [entry.at for entry in entries],
+        _BETWEEN.join([entry.run_id for entry in entries]),
+        places,
+        [each.leaf for each in sealed],
+        b"".join([each.leaf_hash for each in sealed]),
+        b"".join([each.salt or _NO_SALT for each in sealed]),
+        [each.payload for each in sealed],
+    ]
+
+
+def _rows(batch: Batch) -> list[Any]:
+    """The parameters `$26` to `$43`."""
+    *steps, awaits = _columns([held.values for held in batch.sheet.written("steps")], 5)
+    runs, paths, numbers, *attempts = _columns([held.values for held in batch.sheet.written("attempts")], 6)
+    ended = [
+        (run.id, run.state, run.wake_at, run.locked, run.outputs, run.error, run.finished_at)
+        for run in batch.sheet.written("runs")
+    ]
+    return [
+        *map(_BETWEEN.join, steps),
+        awaits,
+        *map(_BETWEEN.join, (runs, paths)),
+        numbers,
+        *map(_BETWEEN.join, attempts),
+        *map(array, _columns(ended, 7)),
+    ]
+
+
+def _columns(rows: Sequence[Sequence[Any]], width: int) -> list[Sequence[Any]]:
+    return list(zip(*rows, strict=True)) if rows else [()] * width

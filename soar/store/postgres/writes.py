@@ -2,7 +2,8 @@
 
 from __future__ import annotations
 
-from functools import singledispatch
+from collections.abc import Callable, Iterable
+from functools import cache, singledispatch
 from typing import Any
 
 from soar.errors import LeaseLostError, RunCancelledError, RunPausedError, StateConflictError
@@ -35,10 +36,21 @@ def _running(sheet: Sheet, run_id: str, refused: str) -> RunRow:
     return run
 
 
+def carry_out(writes: Iterable[port.Write], sheet: Sheet) -> None:
+    """Carry out a fact's writes on the sheet, in order."""
+    for write in writes:
+        _how(type(write))(write, sheet)
+
+
 @singledispatch
 def apply(write: object, _sheet: Sheet) -> None:
     """Carry out one write on the sheet."""
     raise TypeError(f"no rows for {type(write).__name__}")
+
+
+_how: Callable[[object], Callable[[object, Sheet], None]] = cache(
+    apply.dispatch
+)  # its own way of remembering costs more than most writes do
 
 
 @apply.register

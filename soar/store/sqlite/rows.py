@@ -14,6 +14,8 @@ from soar.store.matches import AlertMatch, Namesake
 from soar.store.port import AlertRow, Window
 from soar.store.seen import EntryRow
 
+_JSON = json.JSONEncoder(separators=(",", ":"), ensure_ascii=False)
+
 
 def when(moment: datetime | None) -> str | None:
     """A time as its column holds it."""
@@ -27,7 +29,7 @@ def moment(text: str | None) -> datetime | None:
 
 def to_json(value: Any) -> str:
     """Compact JSON text for a column."""
-    return json.dumps(value, separators=(",", ":"), ensure_ascii=False)
+    return _JSON.encode(value)
 
 
 def matches_text(matches: tuple[AlertMatch, ...]) -> str:
@@ -64,8 +66,8 @@ def run_values(run: Run) -> dict[str, Any]:
 
 
 def run_of(row: sqlite3.Row) -> Run:
-    """A run from its row. The row was validated when it went in."""
-    return Run.model_construct(
+    """A run from its row."""
+    return Run(
         id=row["id"],
         kind=RunKind(row["kind"]),
         state=RunState(row["state"]),

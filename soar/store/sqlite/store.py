@@ -427,7 +427,7 @@ def _apply(db: sqlite3.Connection, fact: port.Fact, journal: Appender) -> None:
     """Write a fact, its entries last; raises the StoreError that refuses it, also for values that no column holds."""
     try:
         if fact.lease is not None:
-            check_lease(db, fact.lease)
+            journal.expect(fact.lease.run_id, check_lease(db, fact.lease))
         apply_all(fact.writes, db)
         journal.append(fact.entries)
     except sqlite3.IntegrityError as failure:

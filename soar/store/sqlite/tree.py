@@ -2,8 +2,6 @@
 
 from __future__ import annotations
 
-import io
-import secrets
 import sqlite3
 from collections.abc import Sequence
 from typing import Any
@@ -11,6 +9,7 @@ from typing import Any
 from soar.errors import JournalError, StoreError
 from soar.journal.leaf import seal
 from soar.journal.merkle import Frontier
+from soar.journal.salts import Randomness
 from soar.model.base import to_rfc3339
 from soar.model.entry import Entry
 
@@ -19,9 +18,6 @@ def read_tree(db: sqlite3.Connection) -> tuple[int, bytes]:
     """Size and frontier as stored; an empty journal has no row yet."""
     row = db.execute("SELECT size, frontier FROM tree").fetchone()
     return (row[0], row[1]) if row else (0, Frontier().to_bytes())
-
-
-_RANDOM_BYTES = 8192
 
 
 class Appender:
@@ -38,8 +34,13 @@ class Appender:
         self._payloads: list[tuple[Any, ...]] = []
         self._frontier = Frontier.from_bytes(read_tree(db)[1])
         self._chains: dict[str, tuple[int, str]] = {}
+        self._found: dict[str, tuple[int, str]] = {}
         self._hashes: list[bytes] = []
-        self._random = io.BytesIO()
+        self._salts = Randomness()
+
+    def expect(self, run_id: str, chain: tuple[int, str]) -> None:
+        """A run that entries will be about, with the end of its chain as its row has it."""
+        self._found[run_id] = chain
 
     def append(self, entries: Sequence[Entry]) -> None:
         """Seal one fact's entries, in order; raises StoreError where the journal cannot hold one, and takes none."""
@@ -48,7 +49,7 @@ class Appender:
         for index, entry in enumerate(entries, start=self._frontier.size + len(self._hashes)):
             seq, previous = chains.get(entry.run_id or "") or self._chain(entry.run_id)
             try:
-                sealed = seal(entry, run_seq=seq, run_prev=previous, salt_source=self._salt)
+                sealed = seal(entry, run_seq=seq, run_prev=previous, salt_source=self._salts)
             except JournalError as failure:
                 raise StoreError(f"the journal cannot hold this: {failure}") from failure
             if entry.run_id is not None:
@@ -80,19 +81,12 @@ class Appender:
         frontier = self._frontier.extend(self._hashes)
         self._db.execute("INSERT OR REPLACE INTO tree VALUES (1, ?, ?)", (frontier.size, frontier.to_bytes()))
 
-    def _salt(self, count: int) -> bytes:
-        """Fresh random bytes; asking the system once for many costs a hundredth of asking for each."""
-        salt = self._random.read(count)
-        if len(salt) < count:
-            self._random = io.BytesIO(secrets.token_bytes(_RANDOM_BYTES))
-            salt = self._random.read(count)
-        return salt
-
     def _chain(self, run_id: str | None) -> tuple[int, str]:
         if run_id is None:
             return 0, ""
-        if run_id in self._chains:
-            return self._chains[run_id]
+        known = self._chains.get(run_id) or self._found.get(run_id)
+        if known is not None:
+            return known
         row = self._db.execute("SELECT entry_seq, entry_hash FROM runs WHERE id = ?", (run_id,)).fetchone()
         if row is None:
             raise StoreError(f"an entry names run {run_id}, which does not exist")

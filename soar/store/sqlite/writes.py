@@ -26,13 +26,13 @@ from soar.store.sqlite.reads import action_counts
 from soar.store.sqlite.rows import matches_text, run_values, to_json, when
 
 
-def check_lease(db: sqlite3.Connection, lease: port.Lease) -> None:
-    """Raise LeaseLostError unless the run is still running under this epoch."""
-    held = db.execute(
-        "SELECT 1 FROM runs WHERE id = ? AND epoch = ? AND state = 'running'", (lease.run_id, lease.epoch)
-    ).fetchone()
-    if held is None:
+def check_lease(db: sqlite3.Connection, lease: port.Lease) -> tuple[int, str]:
+    """The end of the run's chain of entries; raises LeaseLostError unless it is still running under this epoch."""
+    sql = "SELECT entry_seq, entry_hash FROM runs "
+    row = db.execute(f"{sql}WHERE id = ? AND epoch = ? AND state = 'running'", (lease.run_id, lease.epoch)).fetchone()
+    if row is None:
         raise LeaseLostError(f"run {lease.run_id} is no longer ours (epoch {lease.epoch}); nothing was written")
+    return row["entry_seq"], row["entry_hash"]
 
 
 def _one(cursor: sqlite3.Cursor, refusal: Callable[[], StoreError]) -> None:
@@ -55,9 +55,11 @@ def apply_all(writes: Sequence[port.Write], db: sqlite3.Connection) -> None:
         elif isinstance(write, port.InsertAlert):
             alerts.append(_alert_values(write, spell))
         else:
-            apply(write, db)
-    db.executemany("INSERT INTO records (coordinates, at) VALUES (?, ?)", records)
-    db.executemany("INSERT INTO alerts VALUES (?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?)", alerts)
+            _how(type(write))(write, db)
+    if records:
+        db.executemany("INSERT INTO records (coordinates, at) VALUES (?, ?)", records)
+    if alerts:
+        db.executemany("INSERT INTO alerts VALUES (?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?)", alerts)
 
 
 def _alert_values(write: port.InsertAlert, spell: Callable[[datetime], str]) -> tuple[Any, ...]:
@@ -84,6 +86,9 @@ def _alert_values(write: port.InsertAlert, spell: Callable[[datetime], str]) -> 
 def apply(write: object, _db: sqlite3.Connection) -> None:
     """Carry out one write."""
     raise TypeError(f"no SQL for {type(write).__name__}")
+
+
+_how: Callable[[object], Callable[[object, sqlite3.Connection], None]] = cache(apply.dispatch)
 
 
 @apply.register
@@ -249,22 +254,23 @@ def _(write: port.PutStep, db: sqlite3.Connection) -> None:
 def _(write: port.InsertAttempt, db: sqlite3.Connection) -> None:
     attempt, request = write.attempt, write.attempt.request
     turns.check_switches(db, request.instance, attempt.intended_at)
-    if db.execute("SELECT 1 FROM runs WHERE id = ? AND cancel_requested", (attempt.run_id,)).fetchone() is not None:
-        raise RunCancelledError(f"run {attempt.run_id} was cancelled")
-    _check_not_paused(db, attempt.run_id)
+    sql = "SELECT cancel_requested FROM runs WHERE id = ? AND (cancel_requested OR paused)"
+    if stopped := db.execute(sql, (attempt.run_id,)).fetchone():
+        if stopped["cancel_requested"]:
+            raise RunCancelledError(f"run {attempt.run_id} was cancelled")
+        _check_not_paused(db, attempt.run_id)
     _check_ceilings(db, write)
     if write.turn is not None:
         turns.take(db, write, write.turn)
-    values = (attempt.run_id, attempt.path, attempt.number, attempt.state, request.effect, attempt.model_dump_json())
+    values = (attempt.run_id, attempt.path, attempt.number, attempt.state, request.effect, attempt.text())
     try:
         db.execute("INSERT INTO attempts VALUES (?, ?, ?, ?, ?, ?)", values)
     except sqlite3.IntegrityError as failure:
         raise StateConflictError(f"attempt {attempt.number} of {attempt.path} was already intended") from failure
-    at = to_rfc3339(attempt.intended_at)
-    db.executemany(
-        "INSERT INTO acted VALUES (?, ?, ?, ?, ?)",
-        [(key, at, attempt.run_id, attempt.path, attempt.number) for key in write.counted],
-    )
+    if counted := write.counted:
+        at = to_rfc3339(attempt.intended_at)
+        rows = [(key, at, attempt.run_id, attempt.path, attempt.number) for key in counted]
+        db.executemany("INSERT INTO acted VALUES (?, ?, ?, ?, ?)", rows)
 
 
 def _check_ceilings(db: sqlite3.Connection, write: port.InsertAttempt) -> None:
@@ -283,7 +289,7 @@ def _(write: port.MoveAttempt, db: sqlite3.Connection) -> None:
     _one(
         db.execute(
             "UPDATE attempts SET state = ?, attempt = ? WHERE run_id = ? AND path = ? AND number = ? AND state = ?",
-            (attempt.state, attempt.model_dump_json(), attempt.run_id, attempt.path, attempt.number, write.expect),
+            (attempt.state, attempt.text(), attempt.run_id, attempt.path, attempt.number, write.expect),
         ),
         _conflict(f"attempt {attempt.number} of {attempt.path} is not {write.expect}"),
     )
