@@ -93,4 +93,4 @@ async def test_frozen_anywhere_on_its_way_a_request_leaves_in_time_or_not_at_all
             pass  # it had left, and the answer came too late
         assert all(at - begun < FROZEN for at in server.came), f"frozen at turn {turn}: sent after the deadline"
     await client.close()
-    assert not_sent >= 2
+    assert not_sent >= (1 if kept_alive else 2), "a kept connection may be written to in the very next turn"
