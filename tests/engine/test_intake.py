@@ -10,6 +10,7 @@ from typing import Any
 import pytest
 
 from soar.engine.admission import Admission, Admitted, Candidate
+from soar.library.index import TriggerIndex
 from soar.model.alert import AlertDocument, DeadLetter, Outcome, Record
 from soar.model.base import to_rfc3339
 from soar.model.run import RunState
@@ -170,6 +171,18 @@ async def test_an_alert_on_which_deciding_fails_is_a_dead_letter_and_holds_up_no
     assert letter.record == records[1]
     assert "KeyError: 'nobody thought of this'" in letter.reason
     assert (await house.verify()).ok
+
+
+async def test_what_was_read_before_a_reload_is_matched_against_what_is_in_force(house: House) -> None:
+    """The batch that is read ahead may wait for a store for hours."""
+    await start(house)
+    intake = house.running.intake
+    read = await intake.read([house.record(), house.record()])
+    in_force, emptied = intake._index, TriggerIndex([])
+    intake._index = lambda: emptied
+    assert outcomes(await intake.take(read[:1])) == ["no_match"]
+    intake._index = in_force
+    assert outcomes(await intake.take(read[1:])) == ["matched"]
 
 
 @pytest.mark.parametrize("text", ["\ud800", "a\x00b", "\U0010ffff", "x" * 200_000])
