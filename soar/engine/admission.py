@@ -43,11 +43,12 @@ class Candidate:
         """An alert, written out once for all that is to be done with it."""
         raw = alert.body["raw"]
         try:
-            text = orjson.dumps(raw, option=orjson.OPT_SORT_KEYS)
-            whole = orjson.dumps({**alert.body, "raw": orjson.Fragment(text)}, option=orjson.OPT_SORT_KEYS)
+            written = orjson.dumps(raw, option=orjson.OPT_SORT_KEYS)
+            text = orjson.dumps({**alert.body, "raw": orjson.Fragment(written)}, option=orjson.OPT_SORT_KEYS)
+            content = names.of_text(written)
         except TypeError:  # a computed integer of more than 64 bits
-            return cls(alert=alert, content=names.of(raw), text=None, playbooks=tuple(playbooks))
-        return cls(alert=alert, content=names.of_text(text), text=whole, playbooks=tuple(playbooks))
+            text, content = None, names.of(raw)
+        return cls(alert=alert, content=content, text=text, playbooks=tuple(playbooks))
 
     @property
     def uid(self) -> tuple[str, str]:

@@ -107,11 +107,10 @@ class Intake:
 
     def _buried(self, refused: Consumed, refusal: StoreError) -> Consumed:
         """What the store cannot hold as alerts is kept as it came, with the reason; at the least, that it came."""
-        record = refused.record
+        record, letters = refused.record, refused.letters
         if not refused.candidates:
-            record = record.model_copy(update={"value": b"", "key": None, "headers": {}})
-            return Consumed(record=record, letters=(self._letter(record, "not_storable", str(refusal)),))
-        return Consumed(record=record, letters=(*refused.letters, self._letter(record, "not_storable", str(refusal))))
+            record, letters = record.model_copy(update={"value": b"", "key": None, "headers": {}}), ()
+        return Consumed(record=record, letters=(*letters, self._letter(record, "not_storable", str(refusal))))
 
     def _letter(self, record: Record, code: str, reason: str) -> DeadLetter:
         text = reason[:_LONGEST_REASON].encode(errors="replace").decode()

@@ -52,9 +52,14 @@ class Getter:
         value = self._walk(scope)
         return value if self.expression is None or value is None else self.expression.evaluate(scope)
 
+    @property
+    def projects(self) -> bool:
+        """Whether it computes nothing but a projection of what stands at `path`."""
+        return self.expression is not None and bool(self.path)
+
     def fixed(self, around: dict[str, Any]) -> Getter:
         """One that gives what this one does for every scope with these keys, where it projects from one of them."""
-        if self.expression is None or not self.path or self.path[0] not in around:
+        if not self.projects or self.path[0] not in around:
             return self
         value = self.get(around)
         same = replace(self)

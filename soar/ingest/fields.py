@@ -42,8 +42,15 @@ class EntityFields(Frozen):
         fields = ((name, getattr(self, name)) for name in type(self).model_fields)
         return tuple((name, value) for name, value in fields if value and isinstance(value, Getters))
 
+    @cached_property
+    def _projected(self) -> frozenset[str]:
+        """The keys from which its expressions project."""
+        return frozenset(getter.path[0] for _, getters in self.filled for getter in getters if getter.projects)
+
     def within(self, around: dict[str, Any]) -> EntityFields:
         """The same for all elements of one payload: what is the same for each of them is computed once."""
+        if self._projected.isdisjoint(around):
+            return self
         fixed = {name: Getters(getter.fixed(around) for getter in getters) for name, getters in self.filled}
         given = {name: getattr(self, name) for name in type(self).model_fields}
         return self.model_construct(**{**given, **fixed})

@@ -170,7 +170,7 @@ class KafkaSource:
         self._stuck: set[TopicPartition] = set()  # nothing has come from there since we began anew because of it
         self._careful_until = 0.0  # until then records are asked for one by one
         self._broker: str | None = "not connected yet"  # what is wrong with it
-        self._waits = 0  # how many wait for the store: reading ahead goes on while a batch is admitted
+        self._waits: set[_Pauses] = set()  # for the store: reading ahead goes on while a batch is admitted
 
     @property
     def problem(self) -> str | None:
@@ -379,18 +379,18 @@ class KafkaSource:
         await self._patiently(len(batch.read), lambda: door.admit(batch.read))
 
     async def _patiently(self, records: int, doing: Callable[[], Awaitable[T]]) -> T:
-        pauses, waits = _Pauses(), 0
+        pauses = _Pauses()
         try:
             while True:
                 try:
                     return await doing()
                 except StoreUnavailableError as failure:
-                    self._waits, waits = self._waits + 1 - waits, 1
+                    self._waits.add(pauses)
                     seconds = pauses.next()
                     log.warning("kafka.records_wait", records=records, error=str(failure), retry_in_seconds=seconds)
                     await self._pause(seconds)
         finally:
-            self._waits -= waits
+            self._waits.discard(pauses)
 
     async def _commit(self, session: _Session) -> None:
         """Tell the group how far we are, for the partitions that are still ours.

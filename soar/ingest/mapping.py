@@ -6,12 +6,12 @@ what is wrong with it is known before the first record comes in.
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Iterator
+from collections.abc import Callable, Iterable, Iterator
 from dataclasses import dataclass
 from datetime import UTC, datetime
 from functools import cached_property
 from pathlib import Path
-from typing import Annotated, Any
+from typing import Annotated, Any, Generic, TypeVar
 
 from pydantic import AfterValidator, BaseModel, BeforeValidator, Field, ValidationError
 from pydantic_core import InitErrorDetails
@@ -26,12 +26,12 @@ from soar.located import Located, explain, load, read_text
 from soar.model.alert import Severity
 from soar.model.base import Frozen
 
+T = TypeVar("T")
+
 BUILT_IN = Path(__file__).parent / "mappings"
 FALLBACK = "generic"
 MAX_NARROWED = 256
-MAX_REMEMBERED_KEYS = (
-    512  # of a payload; a set of more is worked out anew each time, or strangers' keys would fill memory
-)
+MAX_REMEMBERED_KEYS = 512  # in a set
 
 
 def _usable_format(form: str) -> str:
@@ -49,6 +49,28 @@ def _many(value: Any) -> Any:
 Formats = Annotated[tuple[Annotated[str, AfterValidator(_usable_format)], ...], BeforeValidator(_many)]
 DecodePaths = Annotated[tuple[OneDecodePath, ...], BeforeValidator(_many)]
 Readings = Annotated[tuple[Reading, ...], BeforeValidator(_many)]
+
+
+class PerKeys(Generic[T]):
+    """What is worked out for a payload's set of keys, and remembered for the next payload that has the same.
+
+    A product's payloads have few different sets. Whoever sends ever new ones makes us forget, not grow; and a set of
+    very many keys is not kept at all, or strangers' keys would fill memory.
+    """
+
+    def __init__(self, work: Callable[[frozenset[str]], T]) -> None:
+        self._work = work
+        self.known: dict[frozenset[str], T] = {}
+
+    def __call__(self, keys: frozenset[str]) -> T:
+        """What was worked out for these keys, now or before."""
+        if len(keys) > MAX_REMEMBERED_KEYS:
+            return self._work(keys)
+        if keys not in self.known:
+            if len(self.known) >= MAX_NARROWED:
+                self.known.clear()
+            self.known[keys] = self._work(keys)
+        return self.known[keys]
 
 
 class Shape(Frozen):
@@ -96,22 +118,9 @@ class Mapping(Frozen):
     labels_from: Expressions = NOTHING
 
     @cached_property
-    def _narrowed(self) -> dict[frozenset[str], Mapping]:
-        return {}
-
-    def among(self, keys: frozenset[str]) -> Mapping:
-        """This mapping without what a payload with no other keys than these cannot fill.
-
-        A product's payloads have few different sets of keys, and a mapping may have hundreds of expressions: so it is
-        worked out once for each set. Whoever sends ever new ones makes us forget, not grow.
-        """
-        if len(keys) > MAX_REMEMBERED_KEYS:
-            return self._among(keys)
-        if keys not in self._narrowed:
-            if len(self._narrowed) >= MAX_NARROWED:
-                self._narrowed.clear()
-            self._narrowed[keys] = self._among(keys)
-        return self._narrowed[keys]
+    def among(self) -> PerKeys[Mapping]:
+        """This mapping without what a payload with no other keys than those given cannot fill: it may have hundreds."""
+        return PerKeys(self._among)
 
     def _among(self, keys: frozenset[str]) -> Mapping:
         fields: dict[str, Any] = {name: getattr(self, name) for name in type(self).model_fields}

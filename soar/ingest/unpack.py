@@ -3,14 +3,15 @@
 from __future__ import annotations
 
 import json
+from collections.abc import Sequence
 from dataclasses import dataclass
-from functools import lru_cache
+from functools import partial
 from typing import Any
 
 from soar.errors import ExpressionError, RecordError
 from soar.expr.compile import truthy
 from soar.ingest.expressions import Getter
-from soar.ingest.mapping import MAX_NARROWED, MAX_REMEMBERED_KEYS, Candidate, Mapping, Mappings, Shape
+from soar.ingest.mapping import Candidate, Mapping, Mappings, PerKeys, Shape
 from soar.ingest.payload import MAX_ELEMENTS, kind_of, too_many
 from soar.ingest.view import view_of
 from soar.located import did_you_mean
@@ -41,10 +42,12 @@ class Chooser:
 
     def __init__(self, mappings: Mappings) -> None:
         self.mappings = mappings
-        self.all = mappings.candidates()
-        self.of = {name: tuple(one for one in self.all if one.mapping.name == name) for name in mappings.by_name}
-        # Products send few different sets of keys; whoever sends ever new ones makes us forget, not grow.
-        self._fitting = lru_cache(MAX_NARROWED)(self._that_fit)
+        every = mappings.candidates()
+        # By the name of their mapping, and all of them by None.
+        self._fitting = {
+            name: PerKeys(partial(_that_fit, [one for one in every if name in {None, one.mapping.name}]))
+            for name in (None, *mappings.by_name)
+        }
 
     def choose(self, payload: dict[str, Any], name: str | None) -> Choice:
         """By name where the source gives one, else by shape, else the fallback.
@@ -59,13 +62,8 @@ class Chooser:
             raise RecordError(f"its source names the mapping {name!r}, which is not loaded{near}", "unknown_mapping")
         return self._first(payload, name) or self._plain(payload, mapping)
 
-    def _that_fit(self, keys: frozenset[str], name: str | None) -> tuple[Candidate, ...]:
-        candidates = self.all if name is None else self.of[name]
-        return tuple(candidate for candidate in candidates if candidate.keys <= keys)
-
     def _first(self, payload: dict[str, Any], name: str | None) -> Choice | None:
-        fitting = self._that_fit if len(payload) > MAX_REMEMBERED_KEYS else self._fitting
-        for candidate in fitting(frozenset(payload), name):
+        for candidate in self._fitting[name](frozenset(payload)):
             mapping, shape = candidate.mapping, candidate.shape
             view = view_of(payload, mapping.decode, nest=mapping.nest_dotted_keys)
             if shape.where is None or truthy(shape.where.get(view)):
@@ -74,6 +72,10 @@ class Chooser:
 
     def _plain(self, payload: dict[str, Any], mapping: Mapping) -> Choice:
         return Choice(mapping, None, view_of(payload, mapping.decode, nest=mapping.nest_dotted_keys))
+
+
+def _that_fit(candidates: Sequence[Candidate], keys: frozenset[str]) -> tuple[Candidate, ...]:
+    return tuple(candidate for candidate in candidates if candidate.keys <= keys)
 
 
 def elements_of(payload: dict[str, Any], choice: Choice) -> list[Element]:

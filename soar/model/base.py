@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import hashlib
+import json
 from collections.abc import Iterable
 from datetime import UTC, datetime
 from typing import Any
@@ -15,6 +16,7 @@ Json = Any  # str, int, float, bool, None, list, dict of them; a recursive type 
 
 
 _EXACT = 2**53
+_COMPACT = json.JSONEncoder(separators=(",", ":"), ensure_ascii=False)
 
 
 class Frozen(BaseModel):
@@ -58,6 +60,11 @@ def _whole(values: Iterable[Json]) -> bool:
         elif kind is not int or not -_EXACT < value < _EXACT:
             return False
     return True
+
+
+def to_json(value: Json) -> str:
+    """Compact JSON text, as stores keep it in columns of text: PostgreSQL's jsonb would refuse U+0000."""
+    return _COMPACT.encode(value)
 
 
 def digest(value: Json) -> str:

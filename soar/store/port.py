@@ -166,8 +166,6 @@ class InsertAttempt:
     def counted(self) -> list[str]:
         """The keys that it is counted under from now on."""
         request = self.attempt.request
-        if request.risk is Risk.NONE and not self.ceilings:
-            return []
         always = [] if request.risk is Risk.NONE else request.counts_against(self.playbook_id)
         return list(dict.fromkeys([*always, *(ceiling.key for ceiling in self.ceilings)]))
 

@@ -303,10 +303,11 @@ def test_ever_new_keys_are_not_remembered() -> None:
         assert isinstance(next(iter(normaliser.normalise(record(payload)))), AlertDocument)
     for number in range(2 * MAX_NARROWED):
         assert isinstance(next(iter(normaliser.normalise(record({"title": "t", f"{number}": 1})))), AlertDocument)
-    remembered = [keys for mapping in chooser.mappings.by_name.values() for keys in mapping._narrowed]
+    remembered = [keys for mapping in chooser.mappings.by_name.values() for keys in mapping.among.known]
     assert len(remembered) <= MAX_NARROWED
     assert max(map(len, remembered)) <= MAX_REMEMBERED_KEYS
-    assert chooser._fitting.cache_info().currsize <= MAX_NARROWED
+    assert len(chooser._fitting[None].known) <= MAX_NARROWED
+    assert max(map(len, chooser._fitting[None].known)) <= MAX_REMEMBERED_KEYS
 
 
 def test_what_alerts_share_is_not_worked_out_for_each() -> None:

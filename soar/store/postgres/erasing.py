@@ -12,6 +12,7 @@ from functools import partial
 from typing import Any
 
 from soar.errors import StoreError
+from soar.model.base import to_json
 from soar.model.entry import Entry
 from soar.model.run import FINAL_STATES
 from soar.store.erasure import ERASED, FREE, NAMES, TEXTS, Subject, Touched, consider, content_named, without
@@ -20,7 +21,7 @@ from soar.store.postgres.batch import write_together
 from soar.store.postgres.connect import Db, OvertakenError
 from soar.store.postgres.database import Done
 from soar.store.postgres.owner import require_owner
-from soar.store.postgres.rows import array, digest_of, to_json
+from soar.store.postgres.rows import array, digest_of
 from soar.store.postgres.sql import statements
 from soar.store.postgres.tip import Tip
 

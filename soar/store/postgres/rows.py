@@ -12,6 +12,7 @@ from asyncpg import Record as Row
 
 from soar.model.action import Attempt
 from soar.model.alert import DeadLetter, Outcome, Record
+from soar.model.base import to_json
 from soar.model.run import Run
 from soar.store.matches import AlertMatch, Namesake
 from soar.store.port import AlertRow, InsertAlert, Window
@@ -19,7 +20,6 @@ from soar.store.seen import EntryRow
 
 _ESCAPE = "\x01"
 _NUL = "\x01\x02"
-_JSON = json.JSONEncoder(separators=(",", ":"), ensure_ascii=False)
 
 
 def to_text(text: str) -> bytes:
@@ -54,11 +54,6 @@ def columns(rows: Sequence[Sequence[Any]]) -> list[list[Any]]:
 def digest_of(text: str) -> bytes:
     """A fixed-size key for text of any length."""
     return hashlib.sha256(text.encode("utf-8", "surrogatepass")).digest()
-
-
-def to_json(value: Any) -> str:
-    """Compact JSON text for a column of text: jsonb would refuse U+0000."""
-    return _JSON.encode(value)
 
 
 class RunRow(NamedTuple):

@@ -9,10 +9,11 @@ from typing import Any
 from soar.errors import LeaseLostError, RunCancelledError, RunPausedError, StateConflictError
 from soar.model.action import ATTEMPT_MOVES, AttemptState
 from soar.model.approval import APPROVAL_MOVES, ApprovalState
+from soar.model.base import to_json
 from soar.model.run import FINAL_STATES, RUN_MOVES, RunKind, RunState, StepState
 from soar.store import port, queueing
 from soar.store.postgres import ceilings, turns
-from soar.store.postgres.rows import RunRow, alert_values, attempt_values, digest_of, letter_values, run_rows, to_json
+from soar.store.postgres.rows import RunRow, alert_values, attempt_values, digest_of, letter_values, run_rows
 from soar.store.postgres.sheet import Held, Sheet
 
 _PARKED = frozenset({RunState.READY, RunState.WAITING, RunState.NEEDS_REVIEW})

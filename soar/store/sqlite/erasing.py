@@ -9,10 +9,10 @@ import time
 from collections.abc import Callable, Sequence
 
 from soar.errors import StoreUnavailableError
+from soar.model.base import to_json
 from soar.model.entry import Entry
 from soar.model.run import FINAL_STATES
 from soar.store.erasure import ERASED, FREE, NAMES, TEXTS, Subject, Touched, consider, content_named, without
-from soar.store.sqlite.rows import to_json
 from soar.store.sqlite.tree import Appender
 
 _CLEAN_ATTEMPTS = 50

@@ -8,13 +8,11 @@ from datetime import datetime
 from typing import Any
 
 from soar.model.alert import DeadLetter, Outcome, Record
-from soar.model.base import from_rfc3339, to_rfc3339
+from soar.model.base import from_rfc3339, to_json, to_rfc3339
 from soar.model.run import Run, RunKind, RunState
 from soar.store.matches import AlertMatch, Namesake
 from soar.store.port import AlertRow, Window
 from soar.store.seen import EntryRow
-
-_JSON = json.JSONEncoder(separators=(",", ":"), ensure_ascii=False)
 
 
 def when(moment: datetime | None) -> str | None:
@@ -25,11 +23,6 @@ def when(moment: datetime | None) -> str | None:
 def moment(text: str | None) -> datetime | None:
     """The inverse of `when`."""
     return None if text is None else from_rfc3339(text)
-
-
-def to_json(value: Any) -> str:
-    """Compact JSON text for a column."""
-    return _JSON.encode(value)
 
 
 def matches_text(matches: tuple[AlertMatch, ...]) -> str:

@@ -18,12 +18,12 @@ from soar.errors import (
 )
 from soar.model.action import ATTEMPT_MOVES, AttemptState
 from soar.model.approval import APPROVAL_MOVES, ApprovalState
-from soar.model.base import to_rfc3339
+from soar.model.base import to_json, to_rfc3339
 from soar.model.run import FINAL_STATES, RUN_MOVES, RunKind, RunState, StepState
 from soar.store import port, queueing
 from soar.store.sqlite import turns
 from soar.store.sqlite.reads import action_counts
-from soar.store.sqlite.rows import matches_text, run_values, to_json, when
+from soar.store.sqlite.rows import matches_text, run_values, when
 
 
 def check_lease(db: sqlite3.Connection, lease: port.Lease) -> tuple[int, str]:
