@@ -64,7 +64,8 @@ class KafkaAnchor:
         seen, size, newest = False, -1, None
         try:
             async with asyncio.timeout(None if self._whole else ASK_SECONDS):
-                partitions = await self._partitions()
+                if not (partitions := await self._partitions()):
+                    return None  # a consumer of nothing would be stopped before it has begun, which aiokafka raises at
                 async with self._reading(partitions) as consumer:
                     for partition in partitions:
                         async for note in self._tail(consumer, partition):

@@ -69,6 +69,10 @@ async def test_the_topic_tells_the_newest_checkpoint_of_this_log(kafka: str, top
     assert await anchor(kafka, topic).newest(POLICY) == note(7)
 
 
+async def test_a_topic_that_does_not_exist_yet_has_told_nothing(kafka: str) -> None:
+    assert await anchor(kafka, f"checkpoints-{uuid.uuid4().hex[:8]}").newest(POLICY) is None
+
+
 async def test_a_smaller_checkpoint_that_comes_later_takes_nothing_back(kafka: str, topic: str) -> None:
     """Nor does one that somebody else signed: at least until a compacted topic is compacted."""
     await put(anchor(kafka, topic), note(9), note(3))
