@@ -59,7 +59,7 @@ class Scenario:
     same_ids: bool = False  # alerts all get one id, as from a broken source of names
     undecided: bool = False  # policy is away when the first life begins
     vanishes: str | None = None  # a playbook that is gone after the start
-    store_fault: str | None = None  # `bug` or `conflict`: what befalls the store
+    store_fault: str | None = None  # `bug`, `conflict` or `late`: what befalls the store
     witnessed: bool = False
 
 
@@ -158,6 +158,12 @@ class FaultyStore:
             raise ZeroDivisionError("a bug")
         return await self._inner.alert_documents(alert_ids)
 
+    async def due_approvals(self, now: datetime, limit: int) -> list[Approval]:
+        """Where it is `late`, the timekeeper is: whoever comes to send what was granted finds that its time is over."""
+        found: list[Approval] = await self._inner.due_approvals(now, limit)
+        late = self._fault == "late"
+        return [each for each in found if not (late and each.state is ApprovalState.GRANTED)]
+
     async def commit(self, facts: Sequence[Fact]) -> list[StoreError | None]:
         intents = [write for fact in facts for write in fact.writes if isinstance(write, InsertAttempt)]
         if self._fault == "conflict" and any(intent.attempt.path == "second" for intent in intents):
@@ -207,12 +213,6 @@ class Life:
         """One person's word."""
         desk = self.service.desk(self.running.worker.wake)
         await desk.vote(approval.id, person=person, decision=decision, digest=approval.digest, method="cli", **more)
-
-    async def until_closed(self, approval: Approval) -> None:
-        """Until a granted request has been used or has ended."""
-        async with asyncio.timeout(60):  # no event tells
-            while (now := await self.inner.approval(approval.id)) and now.state is ApprovalState.GRANTED:  # noqa: ASYNC110
-                await asyncio.sleep(0.005)
 
     def happened(self, request: ActionRequest) -> bool:
         """Whether an action took effect, by the lab's own log."""
