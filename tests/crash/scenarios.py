@@ -64,7 +64,8 @@ more if {
 
 default ttl := "1h"
 
-ttl := "1m" if input.action.id == "void"
+# Shorter than the time between a death and the next life.
+ttl := "20s" if input.action.id == "void"
 
 decision := {
     "schema": "soar.decision/v1",
