@@ -329,7 +329,8 @@ async def _live(case: Case, watch: Watch) -> Found:
         await _make_schema(case)
     if case.scenario.settings is not None:
         # What looks only now and then looks at once: nobody waits for time that is not the lives' own.
-        reloading.WATCH_SECONDS = promoting.LOOK_SECONDS = promoting.AGAIN_SECONDS = _SOON_SECONDS
+        reloading.WATCH_SECONDS = promoting.LOOK_SECONDS = _SOON_SECONDS
+        promoting.AGAIN_SECONDS = 10 * _SOON_SECONDS  # each time costs the tests of the policies
         retention.FIRST_SECONDS = retention.PAUSE_SECONDS = 0.0
     service = _service(case, watch)
     inner = service.store.inner  # type: ignore[attr-defined]  # both that we put around it lead to it

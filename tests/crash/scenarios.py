@@ -366,7 +366,7 @@ async def _ruled(life: Life) -> bool:
     if held == POLICY:
         life.write(RULES, SIGNALLED)
         life.running.promotion.signal()
-        await life.until(partial(_rules_now, life))
+        await _until_it_rules(life)
         return True
     if held == SIGNALLED and await life.deliver(100, rule="ruled"):
         return True
@@ -377,7 +377,7 @@ async def _ruled(life: Life) -> bool:
     if held == SIGNALLED:  # the one in force is another than the one that is wanted, until the folder has it
         life.write(RULES, WANTED)
         return True
-    await life.until(partial(_rules_now, life))
+    await _until_it_rules(life)
     return await life.deliver(101, rule="ruled")
 
 
@@ -389,9 +389,14 @@ def _revision_of(life: Life, rego: str) -> str:
         return load_bundle(Path(folder)).revision
 
 
-async def _rules_now(life: Life) -> bool:
-    """Whether the folder's policies are in force."""
-    return life.running.gate.revision == load_bundle(life.case.home / "policies").revision
+async def _until_it_rules(life: Life) -> None:
+    """Until the folder's policies are in force."""
+    revision = load_bundle(life.case.home / "policies").revision
+
+    async def rules() -> bool:
+        return life.running.gate.revision == revision
+
+    await life.until(rules)
 
 
 async def _compared(life: Life) -> bool:
