@@ -30,6 +30,9 @@ _SENT = MappingProxyType(
 _TURNED_AWAY = frozenset({"rate_limited", "error", "drop_before"})
 """Faults of the lab that make a request nothing."""
 
+_LETTING_GO = frozenset({RunState.SUCCEEDED, RunState.FAILED, RunState.DENIED, RunState.CANCELLED})
+"""States in which a run may leave the store: nobody is to say anything about it any more."""
+
 
 class Found(TypedDict):
     """What a case came to."""
@@ -162,6 +165,7 @@ def _judge_forgotten(
                 runs[name].outcomes[path] = AttemptState(data["state"])
     explained: list[int] = []
     for run in runs.values():
+        assert run.state in _LETTING_GO, f"{run.playbook} was let go before it had ended"
         total["runs"].append([run.playbook, run.kind, run.state])
         for path, request in run.requests.items():
             state = run.outcomes[path]
