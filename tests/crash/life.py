@@ -218,6 +218,11 @@ class Life:
         """What waits for people."""
         return await self.inner.approvals(state=ApprovalState.PENDING)
 
+    async def busy(self) -> bool:
+        """Whether a run could go on still: `settle` does not wait long for one that nobody takes."""
+        runs = (await self.inner.counts()).runs
+        return bool(runs.get(RunState.READY) or runs.get(RunState.RUNNING))
+
     async def told(self) -> set[str]:
         """The types of all entries."""
         return {row.type async for row in self.inner.entries()}

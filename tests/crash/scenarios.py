@@ -360,7 +360,7 @@ async def _in_force(life: Life, name: str, text: str) -> bool:
 async def _ruled(life: Life) -> bool:
     """Let a revision come by a signal, and another by a promotion; an alert asks each."""
     await life.until(partial(_compared, life))
-    if await _grant(life):
+    if await life.busy() or await _grant(life):
         return True
     held = (life.case.home / RULES).read_text()
     if held == POLICY:
@@ -410,6 +410,8 @@ async def _compared(life: Life) -> bool:
 
 async def _aged(life: Life) -> bool:
     """Let alerts come, then a month go by: what ended leaves, and what waits goes on. Then somebody is erased."""
+    if await life.busy():
+        return True
     if life.clock.offset < MONTH:
         for number, fields in enumerate(_rules("short", "nothing", user=SOMEBODY) + _rules("long")):
             if await life.deliver(100 + number, **fields):
