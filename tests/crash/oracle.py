@@ -184,7 +184,12 @@ def _judge(
     assert last.state is not AttemptState.INTENDED, f"left open: {about}"
     unknown = last.state is AttemptState.UNKNOWN
     if unknown:
-        settled = step is not None and step.state is not StepState.UNKNOWN
+        hidden = (
+            {StepState.UNKNOWN}
+            if request.effect is Effect.READ
+            else {StepState.UNKNOWN, StepState.DENIED, StepState.FAILED}
+        )
+        settled = step is not None and step.state not in hidden
         assert settled or run.state is RunState.NEEDS_REVIEW, f"nobody is asked: {about}, {run.state}"
     if request.effect is not Effect.READ:
         total["ambiguous"] += unknown

@@ -381,6 +381,23 @@ async def _ruled(life: Life) -> bool:
     return await life.deliver(101, rule="ruled")
 
 
+async def _withdrawn(life: Life) -> bool:
+    """Between two tries of an action policy forbids it; a person looks at the lab and says what became of the first."""
+    if await life.busy():
+        return True
+    run = await life.run_of("ruled")
+    if run.state is RunState.NEEDS_REVIEW:
+        happened = any(life.happened(attempt.request) for attempt in await life.inner.attempts(run.id))
+        await life.control().resolve(run.id, happened=happened, reason="looked")
+        return True
+    if run.state is RunState.WAITING and (life.case.home / RULES).read_text() == POLICY:
+        life.write(RULES, SIGNALLED)
+        life.running.promotion.signal()
+        await _until_it_rules(life)
+        return True
+    return False
+
+
 def _revision_of(life: Life, rego: str) -> str:
     """The revision that the policies have with this text."""
     with tempfile.TemporaryDirectory() as folder:
@@ -705,6 +722,14 @@ SCENARIOS = (
         act=_ruled,
         settings={"policy": {"path": "policies", "shadow": "candidate"}},
         files={"policies/main_test.rego": PASSES, "candidate/main.rego": CANDIDATE},
+    ),
+    Scenario(
+        name="withdrawn",
+        playbooks={"ruled": steps(ticket("ticket"))},
+        faults={"desk/tickets": {"mode": "drop_after", "times": 1}},
+        act=_withdrawn,
+        settings={},
+        files={"policies/main_test.rego": PASSES},
     ),
     Scenario(
         name="aged",
