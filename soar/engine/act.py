@@ -15,7 +15,7 @@ import structlog
 from soar.engine import approvals
 from soar.engine.context import Park, RunContext, Scope, Undetermined
 from soar.engine.control import HALT
-from soar.engine.doubt import LOOKS, settle, undetermined
+from soar.engine.doubt import LOOKS, give_up, settle, undetermined
 from soar.engine.escalation import wait_for_people
 from soar.engine.leases import LeaseTimes
 from soar.engine.notice import notices
@@ -135,7 +135,7 @@ class Actor:
         try:
             request = doing.build()
         except InputError as failure:
-            return await end(context, record, StepState.FAILED, code=failure.code, error=str(failure))
+            return await give_up(context, record, StepState.FAILED, code=failure.code, error=str(failure))
         return await self._with_people(context, doing, request=request, record=record)
 
     async def _with_people(
@@ -146,7 +146,7 @@ class Actor:
             raise await wait_for_people(context, record, approval)
         if approval is not None and approval.state in _OVER:
             code = f"approval_{approval.state.value}"
-            return await end(context, record, StepState.DENIED, code=code, error=_words(approval))
+            return await give_up(context, record, StepState.DENIED, code=code, error=_words(approval))
         await hold_place(context, self._store, record)
         votes = approvals.current_votes(approval.votes, self._people) if approval else ()
         asked = _Asked(doing=doing, request=request, record=record, approval=approval, votes=votes)
@@ -178,7 +178,7 @@ class Actor:
         if decision.effect is Verdict.DENY:
             why = "; ".join(f"{reason.msg} [{reason.code}]" for reason in decision.reasons)
             told = notices(context, request, decision)
-            return await end(
+            return await give_up(
                 context,
                 record,
                 StepState.DENIED,
@@ -193,7 +193,7 @@ class Actor:
             undo = plan_undo(context, step, request=request, decision=decision, scope=asked.doing.scope)
         except ExpressionError as failure:
             why = f"undo: {failure}"
-            return await end(context, record, StepState.FAILED, code=failure.code, error=why, entries=(decided,))
+            return await give_up(context, record, StepState.FAILED, code=failure.code, error=why, entries=(decided,))
         approval: Approval | None = None
         if decision.effect is Verdict.REQUIRE_APPROVAL or step.approval is not None:
             granted = await self._granted(context, asked, decision=decision, decided=decided)
@@ -283,7 +283,7 @@ class Actor:
             write, told = approvals.closing(context.scribe, approval, state)
             writes, entries = (write,), (decided, told)
             if state is ApprovalState.EXPIRED:
-                return await end(
+                return await give_up(
                     context,
                     asked.record,
                     StepState.DENIED,

@@ -60,3 +60,24 @@ async def undetermined(
     """A person must say what happened; raises Undetermined."""
     await context.save(*writes, entries=entries, record=in_doubt(record, why))
     raise Undetermined(record.path, why)
+
+
+async def give_up(
+    context: RunContext,
+    record: StepRecord,
+    state: StepState,
+    *,
+    code: str,
+    error: str,
+    writes: tuple[Write, ...] = (),
+    entries: tuple[Entry, ...] = (),
+) -> StepRecord:
+    """End a step that may not be sent, or not again.
+
+    Raises Undetermined where a try before may have taken effect: that there is no other one says nothing about it.
+    """
+    last = context.last_try(record.path)
+    if last is not None and last.state is AttemptState.UNKNOWN and last.request.effect is not Effect.READ:
+        why = f"a try before may have taken effect, and it may not be repeated: {error}"
+        await undetermined(context, record, why, writes=writes, entries=entries)
+    return await end(context, record, state, code=code, error=error, writes=writes, entries=entries)

@@ -95,7 +95,8 @@ class Retention:
     async def _archive(self, before: datetime, pause_seconds: float) -> tuple[int, int]:
         found = await self._store.old_payloads(before, after="", limit=self._payloads_max)
         payloads = files = 0
-        if not found.payloads and found.after is None:
+        # Where nothing is due the folder is tidied all the same: a crash may have come between it and the last file.
+        if not found.payloads and found.after is None and not self._folder.path.is_dir():
             return payloads, files
         with self._folder.alone():
             while True:

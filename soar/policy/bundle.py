@@ -16,6 +16,7 @@ import hashlib
 import re
 from collections.abc import Iterator, Mapping
 from dataclasses import dataclass, field
+from functools import cache
 from pathlib import Path
 from typing import Any, Final
 
@@ -26,7 +27,7 @@ from soar.errors import Place, PolicyError
 from soar.located import Located, did_you_mean, load, read_text
 from soar.model.base import canonical
 from soar.model.decision import DecisionDocument
-from soar.policy.dialect import Source, check, tree_of_schema
+from soar.policy.dialect import Source, Tree, check, tree_of_schema
 from soar.policy.input import PolicyInput
 from soar.policy.person import PERSON_ENTRY_POINT, PERSON_PACKAGE, PersonInput, answer_of
 from soar.policy.port import ENTRY_POINT
@@ -170,8 +171,8 @@ def _check(bundle: Bundle, folder: Path, documents: dict[str, Located]) -> list[
     trees = {item["source"]["file"]: item["ast"] for item in orjson.loads(engine.get_ast_as_json())}
     sources = [Source(module, trees[module.path]) for module in bundle.modules]
     _check_entry_point(sources, folder)
-    persons: dict[tuple[str, ...], Any] = {PERSON_PACKAGE: tree_of_schema(person_schema())}
-    check(sources, data=bundle.data, input_tree=tree_of_schema(input_schema()), other_inputs=persons)
+    actions, persons = _inputs()
+    check(sources, data=bundle.data, input_tree=actions, other_inputs={PERSON_PACKAGE: persons})
     engine = new_engine(bundle.modules, bundle.data_json)  # without tests, as it will run
     defined = {".".join(("data", *source.package, rule)) for source in sources for rule in source.rules()}
     if LINT in defined:
@@ -194,6 +195,12 @@ def _check_people(engine: Any, sources: list[Source], documents: dict[str, Locat
             answer_of(engine, person_rehearsal())
         except PolicyError as failure:
             raise PolicyError(failure.message, Place(rules[0].module.file)) from failure
+
+
+@cache
+def _inputs() -> tuple[Tree, Tree]:
+    """The names in what policy is asked, about actions and about people: the same for every bundle."""
+    return tree_of_schema(input_schema()), tree_of_schema(person_schema())
 
 
 def input_schema() -> dict[str, Any]:

@@ -203,6 +203,19 @@ def test_a_crash_between_file_and_store_loses_nothing(home: Home) -> None:
     assert home.soar("audit", "verify", "--archive").code == 0
 
 
+def test_a_crash_right_after_the_last_file_leaves_nothing_unlisted(home: Home) -> None:
+    """The next round lists it, and removes what counts for nothing, though nothing more is due."""
+    sweep(home)
+    (file,) = files(home)
+    sums = file.parent / "SHA256SUMS"
+    listed = sums.read_text()
+    sums.unlink()
+    archive_of(load_settings(home.config, {})).put([Kept(index=0, id="entry-x", salt=bytes(32), payload=b"{}")])
+    assert sweep(home).payloads == 0
+    assert sums.read_text() == listed
+    assert files(home) == [file]
+
+
 def test_a_payload_that_is_gone_meanwhile_is_not_archived(home: Home) -> None:
     async def work() -> None:
         async with opened(home) as store:

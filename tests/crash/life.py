@@ -6,7 +6,7 @@ import asyncio
 import contextlib
 import json
 import traceback
-from collections.abc import Awaitable, Callable, Collection, Mapping, Sequence
+from collections.abc import AsyncIterator, Awaitable, Callable, Collection, Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass, field, replace
 from datetime import datetime, timedelta
 from pathlib import Path
@@ -14,13 +14,17 @@ from typing import Any
 
 import asyncpg
 
+from soar.cli import keys
+from soar.cli.stored import Stored
 from soar.connector.registry import Registry
-from soar.engine.audit import verify_store
+from soar.engine import retention
 from soar.engine.control import Control
 from soar.engine.people import People
+from soar.engine.retention import Retention
 from soar.engine.scribe import Scribe
 from soar.errors import StateConflictError, StoreError
 from soar.ingest.mapping import Mappings, load_mappings
+from soar.journal.verify import StoredEntry
 from soar.library.folder import Library, load_folders
 from soar.model.action import ActionRequest
 from soar.model.alert import Record
@@ -28,10 +32,12 @@ from soar.model.approval import Approval, ApprovalState, Person
 from soar.model.clock import Ids, UlidSource
 from soar.model.run import Run, RunKind, RunState, StepRecord
 from soar.policy.bundle import Bundle, load_bundle
-from soar.service import Running, Service
-from soar.service.assembly import build_registry
-from soar.service.storage import store_of
-from soar.settings import load_settings
+from soar.service import Running, Service, promoting, reloading
+from soar.service.assembly import build_registry, library_of
+from soar.service.keys import next_path
+from soar.service.storage import archive_of, evidence_of, store_of
+from soar.settings import Loaded, load_settings
+from soar.store.evidence import examine
 from soar.store.port import Fact, InsertAttempt, Store
 from tests.engine.house import TestClock, settle
 
@@ -39,6 +45,8 @@ from .oracle import Found, calls_of, found
 from .watch import Watch, WatchedStore
 
 _ROUNDS = 80  # of people, time and rest; a scenario that takes more goes round in circles
+_SOON_SECONDS = 0.01
+_PAYLOADS_MAX = 7  # leave in one transaction: so few that it takes several, so many that the last is not full
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -61,6 +69,8 @@ class Scenario:
     vanishes: str | None = None  # a playbook that is gone after the start
     store_fault: str | None = None  # `bug`, `conflict` or `late`: what befalls the store
     witnessed: bool = False
+    settings: Mapping[str, Any] | None = None  # of a home of its own, which each life reads anew
+    files: Mapping[str, str] = field(default_factory=dict)  # in that home, by path
 
 
 @dataclass(frozen=True)
@@ -88,6 +98,13 @@ class Parts:
         left = {name: playbook for name, playbook in library.playbooks.items() if name != scenario.vanishes}
         return replace(self, library=replace(library, playbooks=left))
 
+    def read_anew(self, loaded: Loaded) -> Parts:
+        """The same with the playbooks and policies that a configuration names, as they stand now."""
+        library = library_of(loaded, self.registry.catalogue())
+        bundle = load_bundle(loaded.path(loaded.settings.policy.path))
+        assert not library.errors, [str(error) for error in library.errors]
+        return replace(self, library=library, bundle=bundle)
+
 
 @dataclass(frozen=True, kw_only=True)
 class Case:
@@ -101,6 +118,11 @@ class Case:
     number: int
     lab_log: Path
     lab_from: int  # the size of the lab's log before
+
+    @property
+    def home(self) -> Path:
+        """The folder of its configuration."""
+        return self.config.parent
 
     @property
     def tag(self) -> str:
@@ -180,8 +202,9 @@ class Life:
     service: Service
     inner: Store
     clock: TestClock
-    running: Running
+    running: Running = field(init=False)
     undecided: bool = False
+    erased: bool = False  # whether a person's word to erase was carried out whole in this life
 
     @property
     def store(self) -> Store:
@@ -201,6 +224,11 @@ class Life:
         """What waits for people."""
         return await self.inner.approvals(state=ApprovalState.PENDING)
 
+    async def busy(self) -> bool:
+        """Whether a run could go on still: `settle` does not wait long for one that nobody takes."""
+        runs = (await self.inner.counts()).runs
+        return bool(runs.get(RunState.READY) or runs.get(RunState.RUNNING))
+
     async def told(self) -> set[str]:
         """The types of all entries."""
         return {row.type async for row in self.inner.entries()}
@@ -213,6 +241,30 @@ class Life:
         """One person's word."""
         desk = self.service.desk(self.running.worker.wake)
         await desk.vote(approval.id, person=person, decision=decision, digest=approval.digest, method="cli", **more)
+
+    def write(self, path: str, text: str) -> None:
+        """Change a file of the home, whole: who reads it meanwhile finds the old one or the new."""
+        file = self.case.home / path
+        half = file.with_suffix(".half")
+        half.write_text(text)
+        half.replace(file)
+
+    async def until(self, come: Callable[[], Awaitable[bool]]) -> None:
+        """Until something has come that no event tells of."""
+        async with asyncio.timeout(60):
+            while not await come():  # noqa: ASYNC110
+                await asyncio.sleep(_SOON_SECONDS)
+
+    @contextlib.asynccontextmanager
+    async def lent(self, _: Path | None) -> AsyncIterator[Stored]:
+        """What a command works on, with the store that is under watch: see `soar.cli.stored.stored`."""
+        yield Stored(self.service.loaded, self.store, self.service.scribe)
+
+    async def rotate(self) -> None:
+        """As `soar keys rotate` does, while the service is stopped."""
+        self.service.held.close()
+        keys.stored = self.lent  # type: ignore[assignment]  # does the same
+        await keys._rotate("a test", "alice", None)
 
     def happened(self, request: ActionRequest) -> bool:
         """Whether an action took effect, by the lab's own log."""
@@ -230,12 +282,18 @@ class Life:
         """Stop the service in good order and start it again."""
         await self.running.stop()
         self.undecided = False
-        self.running = Running(self.service)
+        await self.start()
+
+    async def start(self) -> None:
+        """Let the service work."""
+        self.running = _running(self.service)
         await self.running.start()
 
     async def live(self) -> None:
         """Start, do all there is to do, stop."""
-        await self.running.start()
+        if next_path(self.service.loaded).exists():  # no service starts before whoever began it has ended it
+            await self.rotate()
+        await self.start()
         if self.case.scenario.undecided and not await self.inner.runs():
             self.undecided = True
             await self.running.gate.close()
@@ -271,18 +329,22 @@ def live(case: Case, watch: Watch) -> None:
 async def _live(case: Case, watch: Watch) -> Found:
     if case.schema is not None:
         await _make_schema(case)
+    if case.scenario.settings is not None:
+        # What looks only now and then looks at once: nobody waits for time that is not the lives' own.
+        reloading.WATCH_SECONDS = promoting.LOOK_SECONDS = _SOON_SECONDS
+        promoting.AGAIN_SECONDS = 10 * _SOON_SECONDS  # each time costs the tests of the policies
+        retention.FIRST_SECONDS = retention.PAUSE_SECONDS = 0.0
     service = _service(case, watch)
     inner = service.store.inner  # type: ignore[attr-defined]  # both that we put around it lead to it
     await inner.open()
-    life = Life(case, service, inner, case.parts.clock, Running(service))
+    life = Life(case, service, inner, case.parts.clock)
     await life.live()
-    origin = service.loaded.settings.journal.origin
-    report = await verify_store(inner, verifier=service.signer().verifier, origin=origin)
-    assert report.ok, report
+    journal = await asyncio.to_thread(_examined, service)
     for traffic in await inner.traffic(life.clock.now()):
         assert (traffic.under_way, traffic.queued) == (0, 0), f"somebody waits for a turn for ever: {traffic}"
     try:
-        return await found(inner, case.records(life.clock.now()), case.sent(), case.tag)
+        archive, records = archive_of(service.loaded), case.records(life.clock.now())
+        return await found(inner, archive, journal, records, case.sent(), case.tag)
     finally:
         service.held.close()
         await service.registry.close()
@@ -292,7 +354,9 @@ async def _live(case: Case, watch: Watch) -> Found:
 def _service(case: Case, watch: Watch) -> Service:
     """What `assemble` makes, of parts that are made already, on a store under watch."""
     parts, loaded = case.parts, load_settings(case.config, case.environ)
-    ids: Ids = OneId(f"alert-{case.tag}") if case.scenario.same_ids else UlidSource()
+    if case.scenario.settings is not None:
+        parts = parts.read_anew(loaded)
+    ids: Ids = OneId(f"alert-{case.tag}") if case.scenario.same_ids else UlidSource(parts.clock)
     store: Any = WatchedStore(store_of(loaded), watch)
     fault = case.scenario.store_fault
     return Service(
@@ -308,6 +372,39 @@ def _service(case: Case, watch: Watch) -> Service:
         scribe=Scribe(clock=parts.clock, ids=ids),
         held=contextlib.ExitStack(),
     )
+
+
+def _running(service: Service) -> Running:
+    """The service at work; what is old leaves in batches smaller than its own."""
+    running = Running(service)
+    days = service.loaded.settings.retention.days
+    if days is not None:
+        folder = archive_of(service.loaded)
+        running.retention = Retention(
+            store=service.store,
+            scribe=service.scribe,
+            folder=folder,
+            days=days,
+            payloads_max=_PAYLOADS_MAX,
+            rows_max=1,
+        )
+    return running
+
+
+def _examined(service: Service) -> list[StoredEntry]:
+    """The whole journal with what the archive holds of it, as an auditor finds it, who finds nothing wrong."""
+    journal: list[StoredEntry] = []
+
+    def reading(entries: Iterable[StoredEntry], _: int) -> Iterator[StoredEntry]:
+        for entry in entries:
+            journal.append(entry)
+            yield entry
+
+    with evidence_of(service.loaded) as (evidence, archive):
+        examined = examine(evidence, key=service.signer().verifier, archive=archive, watch=reading)
+    assert examined.ok, examined.findings
+    assert not examined.away, "files of the archive are not there"
+    return journal
 
 
 async def _make_schema(case: Case) -> None:

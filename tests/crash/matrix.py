@@ -15,6 +15,7 @@ import logging
 import os
 import resource
 import secrets
+import shutil
 import signal
 import socket
 import sys
@@ -43,7 +44,7 @@ from tests.engine.house import TOKEN, fill_home
 from .life import Case, Parts, Scenario, live
 from .oracle import Found, differences
 from .points import Place, write_points
-from .scenarios import LIMITED, PEOPLE, POLICY, SCENARIOS
+from .scenarios import LIMITED, PEOPLE, POLICY, SCENARIOS, whole
 from .watch import Death, Slate, Told, Watch, Way
 
 LIFE_SECONDS = 90  # a life that takes longer hangs
@@ -148,12 +149,27 @@ def open_lane(folder: Path) -> Lane:
     for scenario in SCENARIOS:
         playbooks = folder / scenario.name
         playbooks.mkdir()
-        for name, text in scenario.playbooks.items():
-            trigger = "" if text.startswith("+") else f"on: {{match: {{rule.name: {name}}}}}\n"
-            head = f"playbook: {name}\ndescription: A test's.\nowner: soc\n{trigger}"
-            (playbooks / f"{name}.yaml").write_text(head + text.removeprefix("+"))
+        write_playbooks(scenario, playbooks)
         lane.parts[scenario.name] = parts.playing(scenario, playbooks)
     return lane
+
+
+def write_playbooks(scenario: Scenario, folder: Path) -> None:
+    """Put a scenario's playbooks into a folder."""
+    for name, text in scenario.playbooks.items():
+        (folder / f"{name}.yaml").write_text(whole(name, text))
+
+
+def own_home(scenario: Scenario, config: Path, folder: Path) -> Path:
+    """A home like that of the lane, with a scenario's playbooks and files, and what its configuration says besides."""
+    shutil.copytree(config.parent, folder)
+    write_playbooks(scenario, folder / "playbooks")
+    for path, text in scenario.files.items():
+        (folder / path).parent.mkdir(exist_ok=True)
+        (folder / path).write_text(text)
+    own = folder / config.name
+    own.write_text(json.dumps({**json.loads(own.read_text()), **(scenario.settings or {})}))
+    return own
 
 
 @dataclass
@@ -197,6 +213,8 @@ class Piece:
             config = self._lane.config
             if self._scenario.witnessed:
                 config = stack.enter_context(witnessed(config, self._lane.folder / name))
+            if self._scenario.settings is not None:
+                config = own_home(self._scenario, config, self._lane.folder / name)
             yield Case(
                 scenario=self._scenario,
                 parts=self._lane.parts[self._scenario.name],

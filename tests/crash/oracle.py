@@ -2,13 +2,19 @@
 
 from __future__ import annotations
 
+import json
 from collections import Counter
-from collections.abc import Mapping, Sequence
+from collections.abc import Collection, Mapping, Sequence
+from dataclasses import dataclass, field
 from types import MappingProxyType
 from typing import Any, TypedDict
 
+from soar.journal.archive import PAYLOAD_ARCHIVED, ArchiveFolder
+from soar.journal.leaf import parse_leaf
+from soar.journal.verify import StoredEntry
 from soar.model.action import ActionRequest, Attempt, AttemptState, Effect
 from soar.model.alert import Record
+from soar.model.entry import EntryType
 from soar.model.run import Run, RunState, StepRecord, StepState
 from soar.store.port import Store
 
@@ -23,6 +29,9 @@ _SENT = MappingProxyType(
 """The lab's system that an action goes to, and the value by which its requests are known."""
 _TURNED_AWAY = frozenset({"rate_limited", "error", "drop_before"})
 """Faults of the lab that make a request nothing."""
+
+_LETTING_GO = frozenset({RunState.SUCCEEDED, RunState.FAILED, RunState.DENIED, RunState.CANCELLED})
+"""States in which a run may leave the store: nobody is to say anything about it any more."""
 
 
 class Found(TypedDict):
@@ -51,9 +60,21 @@ def calls_of(request: ActionRequest, sent: Sequence[Mapping[str, Any]]) -> list[
     return [line for line in sent if line["path"] == f"/hosts/{host}/{verb}"]
 
 
-async def found(store: Store, records: Sequence[Record], sent: Sequence[Mapping[str, Any]], tag: str) -> Found:
-    """Hold a store at rest against the lab's log; raises AssertionError where the store contradicts itself."""
+async def found(
+    store: Store,
+    archive: ArchiveFolder,
+    journal: Sequence[StoredEntry],
+    records: Sequence[Record],
+    sent: Sequence[Mapping[str, Any]],
+    tag: str,
+) -> Found:
+    """Hold a store at rest against the lab's log; raises AssertionError where the store contradicts itself.
+
+    `journal` is its journal with what the archive holds of it: that tells of runs that the store let go.
+    """
     await _every_record_has_one_outcome(store, records)
+    _told_before_named(journal)
+    await _kept_once(store, archive)
     counts = (await store.counts()).runs
     assert not counts.get(RunState.RUNNING), counts
     assert not counts.get(RunState.READY), counts
@@ -68,6 +89,7 @@ async def found(store: Store, records: Sequence[Record], sent: Sequence[Mapping[
         for path in dict.fromkeys(attempt.path for attempt in attempts):
             tries = [attempt for attempt in attempts if attempt.path == path]
             explained += _judge(run, steps.get(path), tries, sent, total)
+    explained += _judge_forgotten(journal, {run.id for run in runs}, sent, total)
     unasked = [line for number, line in enumerate(sent) if line["applied"] and number not in explained]
     total["wrong"] += [f"the lab did what nobody intended: {line}" for line in unasked]
     total["runs"].sort()
@@ -83,6 +105,76 @@ async def _every_record_has_one_outcome(store: Store, records: Sequence[Record])
     assert not missing, f"lost: {missing}"
 
 
+def _told_before_named(journal: Sequence[StoredEntry]) -> None:
+    """The journal tells of a playbook before a run of it, and of a revision before a decision by it."""
+    playbooks, revisions = set[str](), set[str]()
+    for entry in journal:
+        fields = parse_leaf(entry.leaf)
+        match fields["type"]:
+            case EntryType.PLAYBOOKS_LOADED:
+                playbooks |= set(json.loads(entry.payload or b"")["playbooks"].values())
+            case EntryType.POLICY_LOADED:
+                revisions.add(fields["subject"])
+            case EntryType.RUN_CREATED:
+                assert fields["data"]["playbook_digest"] in playbooks, f"nobody told of its playbook: {fields}"
+            case EntryType.POLICY_DECIDED:
+                assert fields["data"]["revision"] in revisions, f"nobody told of its revision: {fields}"
+
+
+async def _kept_once(store: Store, archive: ArchiveFolder) -> None:
+    """Every payload is in the store or in one file of the archive that counts; an erased one is nowhere."""
+    rows = [row async for row in store.entries()]
+    counting = archive.knowing(await store.leaves(PAYLOAD_ARCHIVED))
+    kept = Counter(each.id for file in counting.files for each in counting.read(file))
+    kept.update(row.id for row in rows if row.payload is not None)
+    erased = {parse_leaf(row.leaf)["subject"] for row in rows if row.type == EntryType.PAYLOAD_ERASED}
+    meant = {row.id for row in rows if "payload" in parse_leaf(row.leaf)} - erased
+    assert kept == Counter(meant), f"kept not once: {kept - Counter(meant)}, {Counter(meant) - kept}"
+
+
+@dataclass
+class _Forgotten:
+    """A run that the store let go, as the journal tells of it."""
+
+    playbook: str
+    kind: str
+    state: str = ""
+    requests: dict[str, ActionRequest] = field(default_factory=dict)  # the last of each step
+    outcomes: dict[str, AttemptState] = field(default_factory=dict)
+
+
+def _judge_forgotten(
+    journal: Sequence[StoredEntry], kept: Collection[str], sent: Sequence[Mapping[str, Any]], total: Found
+) -> list[int]:
+    """The runs that the store let go, of which only the journal tells; returns the lab's lines that they explain."""
+    runs: dict[str, _Forgotten] = {}
+    for entry in journal:
+        fields = parse_leaf(entry.leaf)
+        name, path, data = fields.get("run"), fields["subject"], fields["data"]
+        if name is None or name in kept:
+            continue
+        match fields["type"]:
+            case EntryType.RUN_CREATED:
+                runs[name] = _Forgotten(data["playbook"], data["kind"])
+            case EntryType.RUN_FINISHED:
+                runs[name].state = data["state"]
+            case EntryType.ACTION_INTENT:
+                runs[name].requests[path] = ActionRequest.model_validate(json.loads(entry.payload or b"")["request"])
+                runs[name].outcomes[path] = AttemptState.INTENDED
+            case EntryType.ACTION_OUTCOME:
+                runs[name].outcomes[path] = AttemptState(data["state"])
+    explained: list[int] = []
+    for run in runs.values():
+        assert run.state in _LETTING_GO, f"{run.playbook} was let go before it had ended"
+        total["runs"].append([run.playbook, run.kind, run.state])
+        for path, request in run.requests.items():
+            state = run.outcomes[path]
+            about = f"{run.playbook} {path} {request.action} {state.value}, forgotten"
+            assert state in {AttemptState.SUCCEEDED, AttemptState.FAILED}, f"nobody can ever say: {about}"
+            explained += _hold(request, state, about, sent, total)
+    return explained
+
+
 def _judge(
     run: Run, step: StepRecord | None, tries: Sequence[Attempt], sent: Sequence[Mapping[str, Any]], total: Found
 ) -> list[int]:
@@ -92,19 +184,32 @@ def _judge(
     assert last.state is not AttemptState.INTENDED, f"left open: {about}"
     unknown = last.state is AttemptState.UNKNOWN
     if unknown:
-        settled = step is not None and step.state is not StepState.UNKNOWN
+        hidden = (
+            {StepState.UNKNOWN}
+            if request.effect is Effect.READ
+            else {StepState.UNKNOWN, StepState.DENIED, StepState.FAILED}
+        )
+        settled = step is not None and step.state not in hidden
         assert settled or run.state is RunState.NEEDS_REVIEW, f"nobody is asked: {about}, {run.state}"
+    if request.effect is not Effect.READ:
+        total["ambiguous"] += unknown
+        total["denied"] += last.error_code == "did_not_happen"
+    return _hold(request, last.state, about, sent, total)
+
+
+def _hold(
+    request: ActionRequest, state: AttemptState, about: str, sent: Sequence[Mapping[str, Any]], total: Found
+) -> list[int]:
+    """An action and its outcome against what the lab did; returns the lab's lines that it explains."""
     if request.effect is Effect.READ:
         return []
     total["actions"][request.effect.value] = total["actions"].get(request.effect.value, 0) + 1
-    total["ambiguous"] += unknown
-    total["denied"] += last.error_code == "did_not_happen"
     calls = calls_of(request, sent)
     applied = sum(1 for line in calls if line["applied"])
-    if last.state is AttemptState.SUCCEEDED and not applied and not _same_state(request, calls):
+    if state is AttemptState.SUCCEEDED and not applied and not _same_state(request, calls):
         total["lost"] += 1
         total["wrong"].append(f"the lab did not do what succeeded: {about}, {calls}")
-    if last.state is AttemptState.FAILED and applied:
+    if state is AttemptState.FAILED and applied:
         total["wrong"].append(f"the lab did what failed: {about}, {calls}")
     if request.effect in {Effect.KEYED, Effect.VERIFIABLE, Effect.UNSAFE} and applied > 1:
         total["duplicates"] += applied - 1

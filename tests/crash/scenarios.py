@@ -3,18 +3,27 @@
 from __future__ import annotations
 
 import contextlib
+import gzip
+import shutil
+import tempfile
 from collections.abc import Awaitable, Callable, Mapping
 from datetime import timedelta
 from functools import partial
+from pathlib import Path
 from typing import Any
 
+from soar.cli import erase
 from soar.engine.control import HALT
+from soar.engine.promotion import promote, promoted
 from soar.engine.suppressing import Suppressor
-from soar.errors import NotAllowedError
+from soar.errors import NotAllowedError, NotFoundError, StoreUnavailableError
+from soar.journal.archive import PAYLOAD_ARCHIVED
 from soar.journal.leaf import parse_leaf
 from soar.model.action import AttemptState
 from soar.model.playbook import Trigger
 from soar.model.run import RunState
+from soar.policy.bundle import load_bundle
+from soar.service.storage import archive_of
 
 from .life import Life, Scenario
 
@@ -85,6 +94,12 @@ decision := {"schema": "soar.permission/v1", "allow": refused == false, "reasons
 """
 
 
+def whole(name: str, text: str) -> str:
+    """A playbook's file; it starts with every alert whose rule is its name, unless its text begins with +."""
+    trigger = "" if text.startswith("+") else f"on: {{match: {{rule.name: {name}}}}}\n"
+    return f"playbook: {name}\ndescription: A test's.\nowner: soc\n{trigger}{text.removeprefix('+')}"
+
+
 def ticket(name: str, **more: str) -> str:
     """A keyed step."""
     extra = "".join(f", {key}: {value}" for key, value in more.items())
@@ -129,6 +144,18 @@ steps:
   - wait: 1m
   - {{id: page, use: page.trigger, with: {{summary: "${{{{ alert.title }}}} page", severity: high}}, if: vars.seen == `1`}}
 """  # noqa: E501 - one step a line
+
+
+CHANGED = {"changed": steps(PAGE), "added": steps(SAY)}
+"""What comes into the playbooks' folder, in this order."""
+RULES = "policies/main.rego"
+SIGNALLED = POLICY + '\neffect := "deny" if input.playbook.id == "ruled"\n'
+WANTED = POLICY + '\neffect := "require_approval" if input.playbook.id == "ruled"\n'
+CANDIDATE = SIGNALLED + "\n# Never in force.\n"
+PASSES = "package soar.main_test\n\ntest_it_decides if data.soar.main.decision.schema\n"
+DAYS = 30
+MONTH = timedelta(days=DAYS + 1)
+SOMEBODY = "merry@example.com"
 
 
 async def _grant(life: Life) -> bool:
@@ -306,6 +333,152 @@ async def _unwelcome(life: Life) -> bool:
                 await do()
             return True
     return False
+
+
+async def _reloaded(life: Life) -> bool:
+    """Put another playbook in the place of one that has a run under way, then one that is new; alerts start each."""
+    for number, (name, text) in enumerate(CHANGED.items()):
+        path, text = f"playbooks/{name}.yaml", whole(name, text)
+        if not (life.case.home / path).exists() or (life.case.home / path).read_text() != text:
+            life.write(path, text)
+            if not life.service.loaded.settings.watch_playbooks:
+                life.running.reloader.ask()
+            await life.until(partial(_in_force, life, name, text))
+            return True
+        if await life.deliver(100 + number, rule=name):
+            return True
+    return False
+
+
+async def _in_force(life: Life, name: str, text: str) -> bool:
+    library = life.service.library
+    return name in library.playbooks and library.text_of(library.playbooks[name].digest) == text
+
+
+async def _ruled(life: Life) -> bool:
+    """Let a revision come by a signal, and another by a promotion; an alert asks each."""
+    await life.until(partial(_compared, life))
+    if await life.busy() or await _grant(life):
+        return True
+    held = (life.case.home / RULES).read_text()
+    if held == POLICY:
+        life.write(RULES, SIGNALLED)
+        life.running.promotion.signal()
+        await _until_it_rules(life)
+        return True
+    if held == SIGNALLED and await life.deliver(100, rule="ruled"):
+        return True
+    if await promoted(life.inner) is None:
+        revision = _revision_of(life, WANTED)
+        await promote(life.store, life.service.scribe, person="alice", revision=revision, reason="a test")
+        return True
+    if held == SIGNALLED:  # the one in force is another than the one that is wanted, until the folder has it
+        life.write(RULES, WANTED)
+        return True
+    await _until_it_rules(life)
+    return await life.deliver(101, rule="ruled")
+
+
+async def _withdrawn(life: Life) -> bool:
+    """Between two tries of an action policy forbids it; a person looks at the lab and says what became of the first."""
+    if await life.busy():
+        return True
+    run = await life.run_of("ruled")
+    if run.state is RunState.NEEDS_REVIEW:
+        happened = any(life.happened(attempt.request) for attempt in await life.inner.attempts(run.id))
+        await life.control().resolve(run.id, happened=happened, reason="looked")
+        return True
+    if run.state is RunState.WAITING and (life.case.home / RULES).read_text() == POLICY:
+        life.write(RULES, SIGNALLED)
+        life.running.promotion.signal()
+        await _until_it_rules(life)
+        return True
+    return False
+
+
+def _revision_of(life: Life, rego: str) -> str:
+    """The revision that the policies have with this text."""
+    with tempfile.TemporaryDirectory() as folder:
+        shutil.copytree(life.case.home / "policies", folder, dirs_exist_ok=True)
+        (Path(folder) / Path(RULES).name).write_text(rego)
+        return load_bundle(Path(folder)).revision
+
+
+async def _until_it_rules(life: Life) -> None:
+    """Until the folder's policies are in force."""
+    revision = load_bundle(life.case.home / "policies").revision
+
+    async def rules() -> bool:
+        return life.running.gate.revision == revision
+
+    await life.until(rules)
+
+
+async def _compared(life: Life) -> bool:
+    """Whether the candidate was asked all that was decided in this life."""
+    decided = 0
+    async for row in life.inner.entries():
+        decided = 0 if row.type == "service.started" else decided + (row.type == "policy.decided")
+    assert life.running.shadow is not None
+    return life.running.shadow.seen.total() >= decided
+
+
+async def _aged(life: Life) -> bool:
+    """Let alerts come, then a month go by: what ended leaves, and what waits goes on. Then somebody is erased."""
+    if await life.busy():
+        return True
+    if life.clock.offset < MONTH:
+        for number, fields in enumerate(_rules("short", "nothing", user=SOMEBODY) + _rules("long")):
+            if await life.deliver(100 + number, **fields):
+                return True
+        life.clock.offset += MONTH
+        await life.restart()
+        return True
+    if life.clock.offset < 2 * MONTH:
+        await life.until(partial(_swept, life))
+        if await life.deliver(110, rule="short", user=SOMEBODY):
+            return True
+        if not life.erased:
+            await _erase(life)
+            return True
+    return False
+
+
+async def _erase(life: Life) -> None:
+    """As `soar audit erase` does, in each life until it has come to its end there."""
+    erase.stored = life.lent  # type: ignore[assignment]  # does the same
+    try:
+        await erase._erase(SOMEBODY, "a test", "alice", None, yes=True)
+    except NotFoundError:
+        assert "payload.erased" in await life.told()
+    except StoreUnavailableError:
+        return  # who archived has not let go of the folder yet
+    life.erased = True
+    folder = archive_of(life.service.loaded).path
+    assert not [path for path in folder.glob("*.gz") if SOMEBODY.encode() in gzip.decompress(path.read_bytes())]
+
+
+async def _rotated(life: Life) -> bool:
+    """Let another key follow, then let an alert come."""
+    if "journal.key_rotated" not in await life.told():
+        await life.running.stop()
+        await life.rotate()
+        await life.start()
+        return True
+    return await life.deliver(100, rule="rotated")
+
+
+async def _swept(life: Life) -> bool:
+    """Whether nothing that is old is left, and the archive lists its files."""
+    before = life.clock.now() - timedelta(days=DAYS)
+    old = await life.inner.old_payloads(before, after="", limit=1000)
+    folder = archive_of(life.service.loaded)
+    files = folder.knowing(await life.inner.leaves(PAYLOAD_ARCHIVED)).files
+    sums = folder.path / "SHA256SUMS"
+    listed = {line.split()[1] for line in sums.read_text().splitlines()} if sums.exists() else set()
+    there = {path.name for path in folder.path.glob("*.gz")}
+    ended = [run for run in await life.inner.runs() if run.finished_at is not None and run.finished_at < before]
+    return not old.payloads and not ended and listed == there == {file.name for file in files}
 
 
 def _rules(*names: str, **fields: Any) -> list[Mapping[str, Any]]:
@@ -528,6 +701,43 @@ SCENARIOS = (
         playbooks={"unwelcome": steps(cut("cut", on_error="continue", approval=f"{{{LEADS}, expires: 1h}}"))},
         act=_unwelcome,
     ),
+    Scenario(
+        name="reloaded",
+        playbooks={"changed": steps("wait: 1m", ticket("ticket"))},
+        alerts=_rules("changed"),
+        act=_reloaded,
+        settings={},
+    ),
+    Scenario(
+        name="watched",
+        playbooks={"changed": steps("wait: 1m", ticket("ticket"))},
+        alerts=_rules("changed"),
+        act=_reloaded,
+        settings={"watch_playbooks": True},
+    ),
+    Scenario(
+        name="ruled",
+        playbooks={"ruled": steps(ticket("ticket"))},
+        act=_ruled,
+        settings={"policy": {"path": "policies", "shadow": "candidate"}},
+        files={"policies/main_test.rego": PASSES, "candidate/main.rego": CANDIDATE},
+    ),
+    Scenario(
+        name="withdrawn",
+        playbooks={"ruled": steps(ticket("ticket"))},
+        faults={"desk/tickets": {"mode": "drop_after", "times": 1}},
+        act=_withdrawn,
+        settings={},
+        files={"policies/main_test.rego": PASSES},
+    ),
+    Scenario(
+        name="aged",
+        playbooks={"short": steps(ticket("ticket")), "long": steps("wait: 90d", ticket("ticket"))},
+        alerts=(),
+        act=_aged,
+        settings={"retention": {"days": DAYS}},
+    ),
+    Scenario(name="rotated", playbooks={"rotated": steps(ticket("ticket"))}, act=_rotated, settings={}),
     Scenario(name="quieted", playbooks={"quieted": steps(ticket("ticket"))}, alerts=(), act=_quieted),
     Scenario(name="bug", playbooks={"buggy": steps(ticket("ticket"))}, store_fault="bug"),
     Scenario(

@@ -26,9 +26,6 @@ EVERY = os.environ.get("SOAR_CHAOS") == "1"
 LANES = max(2, os.cpu_count() or 2)
 ALLOWED = MappingProxyType(
     {
-        "soar.cli.erase:_erase > store.erase": "one transaction of a command; no run, nothing is sent",
-        "soar.cli.erase:_scrub > store.scrub": "cleans files of what is erased already; the same call again does it",
-        "soar.cli.keys:take_over > store.add_checkpoint": "the service is stopped; tests/cli/test_keys.py stops it",
         **dict.fromkeys(
             (
                 "soar.engine.interpreter:Interpreter._in_time > self._replayed",
@@ -37,17 +34,6 @@ ALLOWED = MappingProxyType(
                 "soar.engine.interpreter:Interpreter._replayed > self._do #2",
             ),
             "replays what has ended: nothing in it is left to write",
-        ),
-        **dict.fromkeys(
-            (
-                "soar.engine.retention:Retention.run > self.sweep",
-                "soar.engine.retention:Retention.sweep > self._forget",
-                "soar.engine.retention:Retention.sweep > self._archive",
-                "soar.engine.retention:Retention._forget > self._store.forget",
-                "soar.engine.retention:Retention._archive > self._move",
-                "soar.engine.retention:Retention._move > self._store.archive",
-            ),
-            "not covered yet: takes away the runs that the oracle reads, long after they ended",
         ),
         "soar.engine.act:Actor._to_intent > wait": "twenty overtaken decisions: tests/engine/test_ceilings.py",
         **dict.fromkeys(
@@ -62,28 +48,6 @@ ALLOWED = MappingProxyType(
                 "soar.service.sending:Outbox.run > self._store.release_outbox",
             ),
             "writes no entry and needs a broker; tests/service/test_sending.py dies between sending and keeping it",
-        ),
-        **dict.fromkeys(
-            (
-                "soar.service.reloading:Reloader.look > self.reload",
-                "soar.service.reloading:Reloader.reload > self._recorder.record",
-                "soar.service.reloading:Reloader.run > self.look",
-                "soar.service.reloading:Reloader.run > self.reload",
-            ),
-            "not covered yet: tells of a set of playbooks and keeps their text; the next start does the same anew",
-        ),
-        **dict.fromkeys(
-            (
-                "soar.engine.promotion:promote > record_alone",
-                "soar.engine.shadowing:Shadow._compared > self._recorder.record",
-                "soar.engine.shadowing:Shadow.run > self._compared",
-                "soar.service.promoting:Promotion._attempt > self.take",
-                "soar.service.promoting:Promotion._follow > self._attempt",
-                "soar.service.promoting:Promotion.run > self._attempt",
-                "soar.service.promoting:Promotion.run > self._follow",
-                "soar.service.promoting:Promotion.take > self._recorder.record",
-            ),
-            "not covered yet: tells of a policy and changes no run; tests/engine/test_promoting.py, test_shadowing.py",
         ),
         "soar.engine.timekeeper:Sequencer._ask_on > keep_nodes": "kept with the next signature all the same",
         "soar.engine.waits:Waits.wait > end": "lint asks for a timeout, and a timeout ends the wait first",

@@ -9,13 +9,15 @@ import os
 import signal
 import sys
 from collections import Counter
-from collections.abc import Collection, Iterator, Mapping, Sequence
+from collections.abc import Callable, Collection, Iterator, Mapping, Sequence
 from dataclasses import asdict, dataclass, field
-from datetime import timedelta
+from datetime import datetime, timedelta
 from types import CodeType, FrameType
 from typing import Any
 
+from soar.model.entry import Entry
 from soar.model.run import RunState
+from soar.store.aging import Forgotten
 from soar.store.port import Fact, MoveAttempt, Store
 from tests.engine.house import TestClock
 
@@ -168,6 +170,8 @@ class WatchedStore:
 
         async def change(*args: Any, **kwargs: Any) -> Any:
             direct = self._watch.way_of(_frames_here())
+            if name == "forget":
+                return await self._forget(direct, *args, **kwargs)
             if name == "commit":
                 ways = [way + direct for way in self._ways_to(args[0])]
             elif name == "lease" and not await self._anything_ready():
@@ -180,6 +184,18 @@ class WatchedStore:
             return result
 
         return change
+
+    async def _forget(self, way: Way, before: datetime, *, limit: int, tell: Callable[[Forgotten], Entry]) -> Forgotten:
+        """It changes something only where it tells; then nothing of it is durable yet."""
+
+        def telling(gone: Forgotten) -> Entry:
+            self._watch.before([way], {"forget"})
+            return tell(gone)
+
+        forgotten = await self.inner.forget(before, limit=limit, tell=telling)
+        if forgotten.rows:
+            self._watch.after([way])
+        return forgotten
 
     async def _anything_ready(self) -> bool:
         return any(not run.paused for run in await self.inner.runs(state=RunState.READY))

@@ -8,6 +8,7 @@ import pytest
 
 from soar.engine.promotion import promote, promoted
 from soar.errors import InputError, PolicyError, StoreUnavailableError
+from soar.lab import Fault, Mode
 from soar.model.approval import ApprovalState
 from soar.model.run import RunState
 from soar.policy.bundle import load_bundle
@@ -147,6 +148,29 @@ async def test_an_approval_under_the_old_revision_covers_nothing_under_the_new(h
     await house.grant(reason="still true")
     assert (await house.run(run.id)).state is RunState.SUCCEEDED
     assert house.effects() == ["isolated host ws-17"]
+
+
+@pytest.mark.parametrize("happened", [True, False])
+async def test_a_denial_of_the_next_try_does_not_hide_that_the_first_may_have_taken_effect(
+    house: House, happened: bool
+) -> None:
+    house.playbook(ISOLATE)
+    await house.start()
+    house.lab.faults.put("edr", Fault(mode=Mode.DROP_AFTER, times=1))
+    run = await house.go()
+    assert run.state is RunState.WAITING
+    now = write(house, DENY_CONTAIN)
+    house.running.promotion.signal()
+    await in_force(house, now)
+    await house.pass_time(600)
+    assert (await house.run(run.id)).state is RunState.NEEDS_REVIEW
+    assert len(house.sent("POST")) == 1
+    assert "it may not be repeated" in ((await house.step(run, "isolate")).error or "")
+    assert await house.control().resolve(run.id, happened=happened, reason="I looked") == ["isolate"]
+    await house.rest()
+    assert (await house.run(run.id)).state is (RunState.SUCCEEDED if happened else RunState.FAILED)
+    assert len(house.sent("POST")) == 1
+    assert (await house.verify()).ok
 
 
 async def test_a_decision_that_is_being_had_is_had_whole_from_the_revision_before(house: House) -> None:
