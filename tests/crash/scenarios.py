@@ -21,7 +21,7 @@ from soar.journal.archive import PAYLOAD_ARCHIVED
 from soar.journal.leaf import parse_leaf
 from soar.model.action import AttemptState
 from soar.model.playbook import Trigger
-from soar.model.run import RunState
+from soar.model.run import Run, RunState
 from soar.policy.bundle import load_bundle
 from soar.service.storage import archive_of
 
@@ -202,15 +202,19 @@ async def _undecided(life: Life) -> bool:
     return False
 
 
+async def _look(life: Life, run: Run) -> None:
+    """A person looks at the lab and says what became of what is not known."""
+    unknown = [attempt for attempt in await life.inner.attempts(run.id) if attempt.state is AttemptState.UNKNOWN]
+    happened = any(life.happened(attempt.request) for attempt in unknown)
+    await life.control().resolve(run.id, happened=happened, reason="looked")
+
+
 async def _reviewed(life: Life) -> bool:
     """A person looks at the lab and says what became of it; what did not happen is done again."""
     for name in ("said", "gone"):
         run = await life.run_of(name)
         if run.state is RunState.NEEDS_REVIEW:
-            (last,) = (await life.inner.attempts(run.id))[-1:]
-            unknown = [a for a in await life.inner.attempts(run.id) if a.state is AttemptState.UNKNOWN]
-            happened = any(life.happened(attempt.request) for attempt in unknown)
-            await life.control().resolve(run.id, happened=happened, reason=f"looked after {last.path}")
+            await _look(life, run)
             return True
         if run.state is RunState.FAILED:
             await life.control().retry(run.id, reason="it did not happen")
@@ -274,8 +278,7 @@ async def _held(life: Life) -> bool:
     run = next(iter(await life.inner.runs(playbook_id="doubtful")), None)
     if run is None or run.state is not RunState.NEEDS_REVIEW or not run.paused:
         return False
-    (last,) = (await life.inner.attempts(run.id))[-1:]
-    await life.control().resolve(run.id, happened=life.happened(last.request), reason="looked")
+    await _look(life, run)
     return True
 
 
@@ -362,9 +365,7 @@ async def _ruled(life: Life) -> bool:
         return True
     held = (life.case.home / RULES).read_text()
     if held == POLICY:
-        life.write(RULES, SIGNALLED)
-        life.running.promotion.signal()
-        await _until_it_rules(life)
+        await _signal(life)
         return True
     if held == SIGNALLED and await life.deliver(100, rule="ruled"):
         return True
@@ -385,13 +386,10 @@ async def _withdrawn(life: Life) -> bool:
         return True
     run = await life.run_of("ruled")
     if run.state is RunState.NEEDS_REVIEW:
-        happened = any(life.happened(attempt.request) for attempt in await life.inner.attempts(run.id))
-        await life.control().resolve(run.id, happened=happened, reason="looked")
+        await _look(life, run)
         return True
     if run.state is RunState.WAITING and (life.case.home / RULES).read_text() == POLICY:
-        life.write(RULES, SIGNALLED)
-        life.running.promotion.signal()
-        await _until_it_rules(life)
+        await _signal(life)
         return True
     return False
 
@@ -402,6 +400,13 @@ def _revision_of(life: Life, rego: str) -> str:
         shutil.copytree(life.case.home / "policies", folder, dirs_exist_ok=True)
         (Path(folder) / Path(RULES).name).write_text(rego)
         return load_bundle(Path(folder)).revision
+
+
+async def _signal(life: Life) -> None:
+    """Bring the other policy into force by a signal."""
+    life.write(RULES, SIGNALLED)
+    life.running.promotion.signal()
+    await _until_it_rules(life)
 
 
 async def _until_it_rules(life: Life) -> None:
